@@ -1,0 +1,46 @@
+"""Errors by what happens next. A refusal (what QBot denies) is a value, `types.Verdict`; an error is what broke."""
+
+
+class QBotError(Exception):
+    """Base of every error QBot raises on purpose."""
+
+
+class ConfigError(QBotError):
+    """The environment or a setting is unusable. The process does not start; a human must change it."""
+
+
+class StackError(QBotError):
+    """The embedded stack cannot start or went down. The message says what to do."""
+
+
+class DataUnavailable(QBotError):
+    """A provider gave no usable data. The tick ends without a trade; the next tick tries again."""
+
+
+class BrokerError(QBotError):
+    """The broker could not be asked. Nothing is known to have changed; the next tick asks again."""
+
+
+class BrokerRejected(BrokerError):
+    """The venue refused an order for good: the intent ends as rejected and is not sent again."""
+
+    def __init__(self, message: str, *, status: int, code: int | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class OrderInDoubt(BrokerError):
+    """The order may or may not have reached the venue. It is settled by lookup, never by a second send."""
+
+
+class StoreUnavailable(QBotError):
+    """Postgres cannot be reached: nothing may be sent, since no intent can be committed."""
+
+
+class BoardUnavailable(QBotError):
+    """Redis cannot be reached: entries stop, since neither session nor settings can be read."""
+
+
+class ArtifactError(QBotError):
+    """A model file is missing, corrupt or not the one recorded: there is no ML signal until it is replaced."""

@@ -1,0 +1,32 @@
+"""Every fixed number of QBot with the reason for it. Relations between them are asserted at import."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+# Universe: the tickers of the shipped sample; liquid, so that a synthetic spread of a few bps is believable.
+DEFAULT_TICKERS = ("AAPL", "ADBE", "AMZN", "COST", "GOOGL", "MA", "META", "MSFT", "PEP", "QQQ", "SPY", "UNH", "XLK")
+MAX_TICKERS = 5_000
+
+# Redis: no documented payload comes near this; anything larger is an attack or a mistake.
+MAX_PAYLOAD_BYTES = 1_000_000
+TRADES_LOG_MAX = 200
+TRAINING_LOG_MAX = 50
+METRICS_HISTORY_MAX = 30
+
+# Freshness, in market time.
+QUOTE_MAX_AGE_S = 900  # three missed fetches of 5 minutes: beyond it the price is not the market's
+FORECAST_LIFE_SHARE = 0.5  # a forecast expires after half its horizon
+BAR_MAX_AGE_S = 1_200  # a forecast needs bars at most four intervals old
+
+# Orders.
+PRICE_COLLAR_PCT = Decimal("0.02")  # a limit further than this from the last quote is a mistake
+MAX_ORDER_NOTIONAL_USD = Decimal("250000")  # fat-finger stop above any documented setting
+CLIENT_ORDER_ID_MAX = 128  # the venue's limit
+CANCELS_RESERVED_PER_MINUTE = 40  # of the venue's 200 requests a minute
+
+# HTTP towards the broker: (connect, read). Longer than any answer seen, shorter than the emergency interval.
+BROKER_TIMEOUT_S = (3.0, 10.0)
+
+assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
+assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"

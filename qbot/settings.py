@@ -1,0 +1,68 @@
+"""The environment, read once. What a frontend sets at run time is not here but on the Redis board."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Every environment variable QBot reads: `QBOT_` + the upper-case name, from the environment or `.env`."""
+
+    model_config = SettingsConfigDict(env_prefix="QBOT_", env_file=ROOT / ".env", extra="ignore", frozen=True)
+
+    home: Path = Field(default=ROOT / ".qbot" / "main", description="Folder of all data the embedded stack keeps.")
+    redis_host: str = "127.0.0.1"
+    redis_port: int = Field(default=6380, description="6380: where the frontends' documents say Redis is.")
+    redis_password: SecretStr = SecretStr("")
+    postgres_host: str = "127.0.0.1"
+    postgres_port: int = 6432
+    postgres_user: str = "qbot"
+    postgres_password: SecretStr = SecretStr("")
+    postgres_db: str = "qbot"
+    exchange_port: int = Field(default=6390, description="The paper exchange, when no Alpaca keys are set.")
+    flower_port: int = 5555
+    flower_user: str = "qbot"
+    flower_password: SecretStr = SecretStr("")
+    django_secret_key: SecretStr = SecretStr("")
+
+    alpaca_api_key: SecretStr = SecretStr("")
+    alpaca_secret_key: SecretStr = SecretStr("")
+    alpaca_url: str | None = Field(default=None, description="Base of the trading API; set for the paper exchange.")
+    alpaca_data_url: str | None = None
+    alpaca_data_feed: Literal["iex", "sip"] = "iex"
+    allow_live: bool = Field(default=False, description="Live trading needs this, live keys and paper_mode false.")
+    embedded_exchange: bool = Field(default=False, description="True when the broker is QBot's own paper exchange.")
+
+    tickers: str = Field(default="", description="Comma-separated universe; empty: the default, see limits.py.")
+    replay_file: Path | None = Field(default=None, description="Parquet of bars to replay; none: the shipped sample.")
+    replay_speed: float = Field(default=60.0, gt=0, le=1000)
+    replay_days: int = Field(default=15, gt=0, description="Sessions replayed, the file's last; before them: training.")
+    exchange_start_cash_usd: Decimal = Decimal("100000")
+    train_seconds_per_horizon: int = Field(default=15, gt=0, description="AutoGluon's time limit for one horizon.")
+    log_level: str = "INFO"
+
+    @property
+    def redis_url(self) -> str:
+        """With the password: never log it."""
+        return f"redis://:{self.redis_password.get_secret_value()}@{self.redis_host}:{self.redis_port}/0"
+
+    @property
+    def postgres_url(self) -> str:
+        """SQLAlchemy URL with the password: never log it."""
+        secret = self.postgres_password.get_secret_value()
+        where = f"{self.postgres_host}:{self.postgres_port}/{self.postgres_db}"
+        return f"postgresql+psycopg2://{self.postgres_user}:{secret}@{where}"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

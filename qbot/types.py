@@ -1,0 +1,209 @@
+"""The values that stages exchange. Frozen, no I/O, no clock: time is always an argument.
+
+Money and quantity are Decimal where they touch an order, float where they are statistics. Times are aware UTC and are
+market time unless a name ends in `_wall`. Thresholds and returns named `_pct` are fractions: 0.05 is 5 %.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+HORIZONS_MINUTES: tuple[int, ...] = (15, 30, 60)
+BAR_MINUTES = 5
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+
+class Action(StrEnum):
+    BUY = "BUY"
+    SELL = "SELL"
+    HOLD = "HOLD"
+
+
+class OrderType(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+
+
+class TimeInForce(StrEnum):
+    DAY = "day"
+    GTC = "gtc"
+    IOC = "ioc"
+    FOK = "fok"
+
+
+class TradingState(StrEnum):
+    """ACTIVE: all may pass. REDUCING: exits only. HALTED: a human's exits and resting stops only."""
+
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"
+    HALTED = "HALTED"
+
+
+class IntentKind(StrEnum):
+    ENTRY = "entry"
+    EXIT = "exit"
+
+
+class Source(StrEnum):
+    """Who asked for an order. The first four are the documented names of `backend:active_orders`."""
+
+    AUTOTRADING = "autotrading"
+    MANUAL = "manual"
+    GROK = "grok_signal"
+    ML = "ml_prediction"
+    EMERGENCY = "emergency"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The latest price of one symbol: `at` is when the venue stamped it, `received_at` when QBot had it."""
+
+    symbol: str
+    price_usd: Decimal
+    bid_usd: Decimal
+    ask_usd: Decimal
+    at: datetime
+    received_at: datetime
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One artifact's forecast of one symbol over one horizon. `return_pct` and the interval are fractions."""
+
+    forecast_id: str
+    symbol: str
+    horizon_minutes: int
+    issued_at: datetime
+    current_price_usd: float
+    return_pct: float
+    low_return_pct: float
+    high_return_pct: float
+    confidence: float
+    artifact_id: str
+    skilled: bool
+
+    @property
+    def target_price_usd(self) -> float:
+        """current × (1 + return)."""
+        return self.current_price_usd * (1.0 + self.return_pct)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A wish to trade, with its reasons; it becomes an order only through the risk gate."""
+
+    signal_id: str
+    symbol: str
+    action: Action
+    confidence: float
+    strength: float
+    predicted_return_pct: float
+    horizon_minutes: int
+    target_price_usd: float
+    current_price_usd: float
+    stop_loss_usd: float | None
+    issued_at: datetime
+    expires_at: datetime
+    forecast_id: str | None
+    source: Source
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    symbol: str
+    qty: Decimal
+    avg_entry_price_usd: Decimal
+    market_value_usd: Decimal
+    unrealized_pl_usd: Decimal
+    current_price_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    equity_usd: Decimal
+    last_equity_usd: Decimal
+    cash_usd: Decimal
+    buying_power_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSpec:
+    """What is sent to a broker. `take_profit_usd` and `stop_loss_usd` make it a bracket."""
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    qty: Decimal
+    order_type: OrderType
+    time_in_force: TimeInForce
+    limit_price_usd: Decimal | None = None
+    stop_price_usd: Decimal | None = None
+    take_profit_usd: Decimal | None = None
+    stop_loss_usd: Decimal | None = None
+    extended_hours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerOrder:
+    """An order as the broker tells it. `status` is the venue's own word; unknown words are kept, not raised on."""
+
+    broker_order_id: str
+    client_order_id: str
+    symbol: str
+    side: Side
+    qty: Decimal
+    filled_qty: Decimal
+    filled_avg_price_usd: Decimal | None
+    order_type: str
+    time_in_force: str
+    limit_price_usd: Decimal | None
+    stop_price_usd: Decimal | None
+    status: str
+    created_at: datetime
+    updated_at: datetime
+    parent_id: str | None = None
+    raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def open(self) -> bool:
+        """True while the order can still trade or hold shares."""
+        return self.status not in CLOSED_ORDER_STATUSES
+
+
+CLOSED_ORDER_STATUSES = frozenset({"filled", "canceled", "expired", "rejected", "replaced"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution. `execution_id` is the venue's and makes recording it twice harmless."""
+
+    execution_id: str
+    broker_order_id: str
+    symbol: str
+    side: Side
+    qty: Decimal
+    price_usd: Decimal
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's answer to one proposal: `refusal` names the first check that failed, `numbers` what it compared."""
+
+    allowed: bool
+    refusal: str | None
+    message: str
+    numbers: dict[str, str]
