@@ -1,0 +1,54 @@
+"""The connection to Postgres: one engine a process, made when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from qbot.errors import StoreUnavailable
+from qbot.settings import settings
+
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_MS = 30_000  # longer than any query of a cycle; a stuck lock must not hold a worker for ever
+
+
+def make_engine(url: str, *, pool_size: int = 4) -> Engine:
+    """An engine with time-outs, UTC sessions and a check of pooled connections before use."""
+    options = f"-c timezone=utc -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout=10000"
+    return sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options, "application_name": "qbot"},
+        hide_parameters=True,
+    )
+
+
+@lru_cache(maxsize=1)
+def engine() -> Engine:
+    """The engine of this process."""
+    return make_engine(settings().postgres_url)
+
+
+@contextmanager
+def transaction(on: Engine | None = None) -> Iterator[Connection]:
+    """One transaction, committed at the end of the block. Raises StoreUnavailable when Postgres cannot be reached."""
+    try:
+        with (on or engine()).begin() as connection:
+            yield connection
+    except OperationalError as error:
+        raise StoreUnavailable(f"Postgres: {_first_line(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailable(f"Postgres: {_first_line(error)}") from error
+        raise
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if error.orig else "no answer"

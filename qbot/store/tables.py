@@ -1,0 +1,237 @@
+"""The trading tables. Alembic (`store/migrations`) makes them; Django owns its own and the beat schedule.
+
+Every `*_at` is market time unless it ends in `_wall`: in a replay the two differ.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Time = sa.DateTime(timezone=True)
+Money = sa.Numeric(20, 6)
+
+bars = sa.Table(
+    "bars",
+    metadata,
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("ts", Time, primary_key=True, comment="start of the bar"),
+    sa.Column("open", sa.Float, nullable=False),
+    sa.Column("high", sa.Float, nullable=False),
+    sa.Column("low", sa.Float, nullable=False),
+    sa.Column("close", sa.Float, nullable=False),
+    sa.Column("volume", sa.Float, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Index(None, "ts"),
+)
+
+artifacts = sa.Table(
+    "artifacts",
+    metadata,
+    sa.Column("artifact_id", sa.Text, primary_key=True),
+    sa.Column("horizon_minutes", sa.Integer, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("features", JSONB, nullable=False),
+    sa.Column("metrics", JSONB, nullable=False),
+    sa.Column("skilled", sa.Boolean, nullable=False),
+    sa.Column("training_id", sa.Text, sa.ForeignKey("trainings.training_id"), nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("standing", sa.Boolean, nullable=False, comment="serves forecasts; one a horizon"),
+    sa.Index("uq_artifacts_standing", "horizon_minutes", unique=True, postgresql_where=sa.text("standing")),
+)
+
+trainings = sa.Table(
+    "trainings",
+    metadata,
+    sa.Column("training_id", sa.Text, primary_key=True),
+    sa.Column("trigger", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, comment="running|success|failed"),
+    sa.Column("started_at", Time, nullable=False),
+    sa.Column("started_at_wall", Time, nullable=False),
+    sa.Column("finished_at_wall", Time),
+    sa.Column("stats", JSONB, nullable=False, server_default="{}"),
+)
+
+forecasts = sa.Table(
+    "forecasts",
+    metadata,
+    sa.Column("forecast_id", sa.Text, primary_key=True),
+    sa.Column("symbol", sa.Text, nullable=False),
+    sa.Column("horizon_minutes", sa.Integer, nullable=False),
+    sa.Column("issued_at", Time, nullable=False),
+    sa.Column("eta", Time, nullable=False),
+    sa.Column("current_price_usd", sa.Float, nullable=False),
+    sa.Column("return_pct", sa.Float, nullable=False),
+    sa.Column("low_return_pct", sa.Float, nullable=False),
+    sa.Column("high_return_pct", sa.Float, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("artifact_id", sa.Text, sa.ForeignKey("artifacts.artifact_id"), nullable=False),
+    sa.Column("skilled", sa.Boolean, nullable=False),
+    sa.Column("actual_price_usd", sa.Float, comment="known once matured"),
+    sa.Column("matured_at", Time),
+    sa.Index(None, "issued_at"),
+    sa.Index("ix_forecasts_pending", "eta", postgresql_where=sa.text("matured_at IS NULL")),
+)
+
+settings_revisions = sa.Table(
+    "settings_revisions",
+    metadata,
+    sa.Column("revision", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("effective", JSONB, nullable=False),
+    sa.Column("made_at_wall", Time, nullable=False),
+)
+
+switch = sa.Table(
+    "switch",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("on", sa.Boolean, nullable=False),
+    sa.Column("session_id", sa.Text),
+    sa.Column("latched", sa.Boolean, nullable=False, comment="emergency stop: trading needs a human's new start"),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("seen", JSONB, nullable=False, comment="fingerprints of the inputs last acted upon"),
+    sa.Column(
+        "epoch", sa.BigInteger, nullable=False, comment="grows with every change; an intent names the one it saw"
+    ),
+    sa.Column("changed_at_wall", Time, nullable=False),
+    sa.CheckConstraint("one", name="one_row"),
+)
+
+switch_log = sa.Table(
+    "switch_log",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("session_id", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at_wall", Time, nullable=False),
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("decision_id", sa.Text, primary_key=True),
+    sa.Column("cycle_id", sa.Text, nullable=False),
+    sa.Column("symbol", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("allowed", sa.Boolean, nullable=False),
+    sa.Column("refusal", sa.Text),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("numbers", JSONB, nullable=False),
+    sa.Column("signal", JSONB, comment="the signal with its reasons, as the gate saw it"),
+    sa.Column("forecast_id", sa.Text),
+    sa.Column("settings_revision", sa.BigInteger),
+    sa.Column("decided_at", Time, nullable=False),
+    sa.Index(None, "decided_at"),
+)
+
+intents = sa.Table(
+    "intents",
+    metadata,
+    sa.Column("client_order_id", sa.Text, primary_key=True),
+    sa.Column("decision_id", sa.Text, sa.ForeignKey("decisions.decision_id"), nullable=False),
+    sa.Column("symbol", sa.Text, nullable=False),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, comment="entry|exit"),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("qty", Money, nullable=False),
+    sa.Column("reserved_usd", Money, nullable=False, comment="what the caps count until the order is closed"),
+    sa.Column("spec", JSONB, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, comment="committed|in_doubt|sent|rejected|denied|closed|abandoned"),
+    sa.Column("broker_order_id", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("market_day", sa.Text, nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("created_at_wall", Time, nullable=False),
+    sa.Column("switch_epoch", sa.BigInteger, nullable=False),
+    sa.Index(None, "market_day", "symbol"),
+    sa.Index("ix_intents_unsettled", "status", postgresql_where=sa.text("status IN ('committed', 'in_doubt', 'sent')")),
+)
+
+orders = sa.Table(
+    "orders",
+    metadata,
+    sa.Column("broker_order_id", sa.Text, primary_key=True),
+    sa.Column("client_order_id", sa.Text, nullable=False, unique=True),
+    sa.Column("parent_id", sa.Text),
+    sa.Column("symbol", sa.Text, nullable=False),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("order_type", sa.Text, nullable=False),
+    sa.Column("time_in_force", sa.Text, nullable=False),
+    sa.Column("qty", Money, nullable=False),
+    sa.Column("filled_qty", Money, nullable=False),
+    sa.Column("filled_avg_price_usd", Money),
+    sa.Column("limit_price_usd", Money),
+    sa.Column("stop_price_usd", Money),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("updated_at", Time, nullable=False),
+    sa.Index(None, "created_at"),
+    sa.Index(None, "status"),
+)
+
+fills = sa.Table(
+    "fills",
+    metadata,
+    sa.Column("execution_id", sa.Text, primary_key=True),
+    sa.Column("broker_order_id", sa.Text, nullable=False),
+    sa.Column("symbol", sa.Text, nullable=False),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("qty", Money, nullable=False),
+    sa.Column("price_usd", Money, nullable=False),
+    sa.Column("at", Time, nullable=False),
+    sa.Index(None, "at"),
+)
+
+equity = sa.Table(
+    "equity",
+    metadata,
+    sa.Column("at", Time, primary_key=True),
+    sa.Column("equity_usd", Money, nullable=False),
+    sa.Column("cash_usd", Money, nullable=False),
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("alert_id", sa.Text, primary_key=True, comment="deterministic: the same trouble alerts once a period"),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("symbol", sa.Text),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("triggered_at_wall", Time, nullable=False),
+    sa.Column("expires_at_wall", Time, nullable=False),
+    sa.Column("acknowledged", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index(None, "expires_at_wall"),
+)
+
+handled = sa.Table(
+    "handled",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True, comment="emergency|manual_order"),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("outcome", JSONB, nullable=False),
+    sa.Column("at_wall", Time, nullable=False),
+    comment="what a frontend asked for once and must never be done twice",
+)
+
+task_ticks = sa.Table(
+    "task_ticks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("started_at", Time, nullable=False, comment="wall time"),
+)
