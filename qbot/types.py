@@ -6,8 +6,9 @@ market time unless a name ends in `_wall`. Thresholds and returns named `_pct` a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -197,6 +198,95 @@ class Fill:
     qty: Decimal
     price_usd: Decimal
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TradingHours:
+    """The hours a session allows, in its own zone, next to the exchange calendar."""
+
+    market_open: time = time(9, 30)
+    market_close: time = time(16, 0)
+    timezone: str = "America/New_York"
+
+
+class Strategy(StrEnum):
+    """BALANCED of the older document is MODERATE."""
+
+    CONSERVATIVE = "CONSERVATIVE"
+    MODERATE = "MODERATE"
+    AGGRESSIVE = "AGGRESSIVE"
+
+
+class SizingMethod(StrEnum):
+    FIXED = "FIXED"
+    PERCENTAGE = "PERCENTAGE"
+    VOLATILITY_BASED = "VOLATILITY_BASED"
+
+
+@dataclass(frozen=True, slots=True)
+class TradingConfig:
+    """The effective settings of one revision, merged from every frontend key. Defaults are the documented ones."""
+
+    buy_threshold_pct: float = 0.05
+    sell_threshold_pct: float = 0.05
+    strategy: Strategy = Strategy.CONSERVATIVE
+    max_position_per_trade: int = 1
+    max_position_size: int = 100
+    max_position_per_ticker: int = 5
+    max_trades_per_run: int = 3
+    max_daily_trades: int = 50
+    daily_notional_cap_usd: Decimal = Decimal("50000")
+    cooldown_minutes: float = 30.0
+    cash_reserve_usd: Decimal = Decimal("5000")
+    trading_capital_usd: Decimal = Decimal("120430.50")
+    max_position_pct: Decimal = Decimal("0.20")
+    target_diversification: int = 5
+    stop_loss_pct: Decimal = Decimal("0.05")
+    take_profit_pct: Decimal = Decimal("0.10")
+    ml_confidence_threshold: float = 0.80
+    use_ml: bool = True
+    use_technical_analysis: bool = True
+    aggressiveness: int = 3
+    risk_level: int = 3
+    position_sizing: SizingMethod = SizingMethod.FIXED
+    excluded_tickers: frozenset[str] = frozenset()
+    paper_mode: bool = True
+    market_hours_check: bool = True
+    trading_hours: TradingHours = TradingHours()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the caps count, as the ledger holds it inside the gate's transaction."""
+
+    orders_today: int = 0
+    notional_today_usd: Decimal = Decimal(0)
+    entries_today: Mapping[str, int] = field(default_factory=dict)
+    last_entry_at: Mapping[str, datetime] = field(default_factory=dict)
+    reserved_usd: Decimal = Decimal(0)
+    reserved_by_symbol: Mapping[str, Decimal] = field(default_factory=dict)
+    unsettled: Mapping[str, frozenset[Side]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An order someone would like. `price_usd` is what the caps reckon with: the worst price it may cost."""
+
+    symbol: str
+    side: Side
+    qty: Decimal
+    kind: IntentKind
+    source: Source
+    price_usd: Decimal
+    order_type: OrderType = OrderType.MARKET
+    time_in_force: TimeInForce = TimeInForce.DAY
+    limit_price_usd: Decimal | None = None
+    stop_price_usd: Decimal | None = None
+    signal: Signal | None = None
+
+    @property
+    def notional_usd(self) -> Decimal:
+        return self.qty * self.price_usd
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,9 +102,7 @@ switch = sa.Table(
     sa.Column("latched", sa.Boolean, nullable=False, comment="emergency stop: trading needs a human's new start"),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("seen", JSONB, nullable=False, comment="fingerprints of the inputs last acted upon"),
-    sa.Column(
-        "epoch", sa.BigInteger, nullable=False, comment="grows with every change; an intent names the one it saw"
-    ),
+    sa.Column("epoch", sa.BigInteger, nullable=False, comment="grows with every change; intents name theirs"),
     sa.Column("changed_at_wall", Time, nullable=False),
     sa.CheckConstraint("one", name="one_row"),
 )
@@ -156,6 +154,8 @@ intents = sa.Table(
     sa.Column("created_at", Time, nullable=False),
     sa.Column("created_at_wall", Time, nullable=False),
     sa.Column("switch_epoch", sa.BigInteger, nullable=False),
+    sa.Column("filled_usd", Money, nullable=False, server_default="0"),
+    sa.Column("closed_at_wall", Time),
     sa.Index(None, "market_day", "symbol"),
     sa.Index("ix_intents_unsettled", "status", postgresql_where=sa.text("status IN ('committed', 'in_doubt', 'sent')")),
 )
