@@ -1,0 +1,57 @@
+"""Fixtures of all tests: one real Redis and one real Postgres a session, clean for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from qbot.store import migrate
+from tests.support.servers import TEMPLATE, PostgresServer, RedisServer, postgres_running, redis_running
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Redis of the embedded stack: `.url .host .port .password .client`."""
+    with redis_running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of an empty Redis with the embedded stack's settings; answers are str."""
+    client = redis_server.client
+    client.flushall()
+    client.config_set("notify-keyspace-events", "KEA")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """Postgres of the embedded stack, empty: `.url .url_of(name) .connect() .execute(sql) .new_database(template)`."""
+    with postgres_running(tmp_path_factory.mktemp("pg") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a database with all migrations, to be copied and never written to."""
+    postgres_server.execute(f"CREATE DATABASE {TEMPLATE}")
+    migrate.upgrade(postgres_server.url_of(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh, migrated database of this test alone."""
+    with postgres_server.new_database(postgres_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """The same for a whole module."""
+    with postgres_server.new_database(postgres_template) as url:
+        yield url

@@ -1,0 +1,151 @@
+"""Real Redis and Postgres of the embedded stack on free ports, for tests."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import redis as redis_py
+
+from qbot.stack import postgres, redis
+
+HOST = "127.0.0.1"
+START_S = 20.0
+TEMPLATE = "qbot_template"
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody has right now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = START_S, every_s: float = 0.02) -> None:
+    """Returns as soon as `condition` is true; raises TimeoutError naming `what`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} not within {timeout_s} s")
+        time.sleep(every_s)
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    port: int
+    password: str
+    pid: int
+    host: str = HOST
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@{self.host}:{self.port}/0"
+
+    @property
+    def client(self) -> redis_py.Redis:
+        """A new client; answers are str."""
+        return redis_py.Redis(self.host, self.port, password=self.password, decode_responses=True)
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    port: int
+    user: str
+    password: str
+    database: str
+    pid: int
+    host: str = HOST
+
+    def url_of(self, database: str) -> str:
+        """SQLAlchemy URL of one of its databases."""
+        return f"postgresql+psycopg2://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
+
+    @property
+    def url(self) -> str:
+        return self.url_of(self.database)
+
+    def connect(self, database: str | None = None) -> Any:
+        """A psycopg2 connection in autocommit."""
+        connection = psycopg2.connect(
+            host=self.host, port=self.port, user=self.user, password=self.password, dbname=database or self.database
+        )
+        connection.autocommit = True
+        return connection
+
+    def execute(self, statement: str) -> None:
+        connection = self.connect()
+        try:
+            connection.cursor().execute(statement)
+        finally:
+            connection.close()
+
+    @contextmanager
+    def new_database(self, template: str) -> Iterator[str]:
+        """A copy of `template` under a new name; yields its URL and drops it afterwards, whoever is connected."""
+        name = f"t_{secrets.token_hex(6)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield self.url_of(name)
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def running(command: list[str], log: Path, stop_signal: int = 15) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `command` with its output in `log` and ends it afterwards."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.send_signal(stop_signal)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+
+@contextmanager
+def redis_running(folder: Path, port: int | None = None, password: str = "test-secret") -> Iterator[RedisServer]:
+    """A Redis of its own, ready to use."""
+    port = port or free_port()
+    with running(redis.prepare(folder, port, password), folder / "log") as process:
+        server = RedisServer(port, password, process.pid)
+
+        def ready() -> bool:
+            try:
+                return bool(server.client.ping())
+            except redis_py.ConnectionError:
+                return False
+
+        wait_until(ready, "Redis")
+        yield server
+
+
+@contextmanager
+def postgres_running(folder: Path, port: int | None = None) -> Iterator[PostgresServer]:
+    """A Postgres of its own, ready to use; it does not wait for the disk."""
+    port, password = port or free_port(), "test-secret"
+    command = postgres.prepare(folder, port, "qbot", password, "qbot")
+    fast = [*command, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+    with running(fast, folder.with_suffix(".log"), postgres.STOP_SIGNAL) as process:
+        server = PostgresServer(port, "qbot", password, "qbot", process.pid)
+
+        def ready() -> bool:
+            try:
+                server.connect().close()
+            except psycopg2.OperationalError:
+                return False
+            return True
+
+        wait_until(ready, "Postgres")
+        yield server
