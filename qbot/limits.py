@@ -19,6 +19,11 @@ QUOTE_MAX_AGE_S = 900  # three missed fetches of 5 minutes: beyond it the price 
 FORECAST_LIFE_SHARE = 0.5  # a forecast expires after half its horizon
 BAR_MAX_AGE_S = 1_200  # a forecast needs bars at most four intervals old
 
+CLOCK_SKEW_S = 60  # a quote stamped further in the future than this is not believed
+
+# Losses have no documented key.
+MAX_DAY_LOSS_PCT = Decimal("0.05")  # of the day's opening equity: entries stop, exits go on
+
 # Orders.
 PRICE_COLLAR_PCT = Decimal("0.02")  # a limit further than this from the last quote is a mistake
 MAX_ORDER_NOTIONAL_USD = Decimal("250000")  # fat-finger stop above any documented setting

@@ -176,12 +176,18 @@ class BrokerOrder:
     created_at: datetime
     updated_at: datetime
     parent_id: str | None = None
+    order_class: str = ""
     raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def open(self) -> bool:
         """True while the order can still trade or hold shares."""
         return self.status not in CLOSED_ORDER_STATUSES
+
+    @property
+    def protective(self) -> bool:
+        """True for a resting stop-loss or take-profit: a leg of a bracket or OCO."""
+        return self.parent_id is not None or self.order_class == "oco"
 
 
 CLOSED_ORDER_STATUSES = frozenset({"filled", "canceled", "expired", "rejected", "replaced"})

@@ -1,0 +1,60 @@
+"""What QBot asks of a broker. Alpaca is the first; a second one has to offer just this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from qbot.types import Account, BrokerOrder, Fill, OrderSpec, Position
+
+
+@dataclass(frozen=True, slots=True)
+class MarketClock:
+    """The venue's own word on its hours, market time."""
+
+    at: datetime
+    is_open: bool
+    next_open: datetime
+    next_close: datetime
+
+
+class Broker(Protocol):
+    """Every call raises BrokerError when the venue cannot be asked; `submit` alone may leave doubt."""
+
+    def clock(self) -> MarketClock: ...
+
+    def account(self) -> Account: ...
+
+    def positions(self) -> list[Position]: ...
+
+    def open_orders(self) -> list[BrokerOrder]:
+        """Open orders, the resting legs of brackets included."""
+        ...
+
+    def orders_since(self, after: datetime) -> list[BrokerOrder]:
+        """All orders submitted after `after`, whatever their state, legs included."""
+        ...
+
+    def order_by_client_id(self, client_order_id: str) -> BrokerOrder | None:
+        """The order of that id, or None when the venue does not know it (which is not proof that it never will)."""
+        ...
+
+    def fills_since(self, after: datetime) -> list[Fill]: ...
+
+    def submit(self, spec: OrderSpec) -> BrokerOrder:
+        """Send once. Raises BrokerRejected when refused for good, OrderInDoubt when it may have arrived."""
+        ...
+
+    def cancel(self, broker_order_id: str) -> None:
+        """Ask for a cancel. Returns without error when the order is already closed."""
+        ...
+
+    def cancel_all(self) -> int:
+        """Ask for a cancel of everything open; the number of orders the venue took it for."""
+        ...
+
+    def close_all(self, symbols: Sequence[str]) -> None:
+        """Ask the venue itself to flatten: the last resort of the emergency, past the ledger."""
+        ...

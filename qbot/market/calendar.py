@@ -1,0 +1,51 @@
+"""When the exchange is open: XNYS sessions with holidays and half days, independent of any broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from qbot.clock import NEW_YORK
+
+CALENDAR = "XNYS"
+Session = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketHours:
+    """The exchange at one moment. `next_open` and `next_close` lie after it."""
+
+    is_open: bool
+    trading_day: bool
+    next_open: datetime
+    next_close: datetime
+
+
+@lru_cache(maxsize=8)
+def _sessions(year: int) -> tuple[Session, ...]:
+    """Open and close of each session of the year, a month more on either side."""
+    import exchange_calendars as xcals  # slow to import, and not every process asks
+
+    schedule = xcals.get_calendar(CALENDAR, start=f"{year - 1}-12-01", end=f"{year + 1}-01-31").schedule
+    pairs = zip(schedule["open"], schedule["close"], strict=True)
+    return tuple((a.to_pydatetime().astimezone(UTC), b.to_pydatetime().astimezone(UTC)) for a, b in pairs)
+
+
+def market_hours(now: datetime) -> MarketHours:
+    """The hours of the exchange at `now`."""
+    local = now.astimezone(NEW_YORK)
+    sessions = _sessions(local.year)
+    return MarketHours(
+        is_open=any(begin <= now < end for begin, end in sessions),
+        trading_day=any(begin.astimezone(NEW_YORK).date() == local.date() for begin, _ in sessions),
+        next_open=next(begin for begin, _ in sessions if begin > now),
+        next_close=next(end for _, end in sessions if end > now),
+    )
+
+
+def sessions_between(start: datetime, end: datetime) -> list[Session]:
+    """Open and close of every session that overlaps the span."""
+    years = range(start.astimezone(NEW_YORK).year, end.astimezone(NEW_YORK).year + 1)
+    found = {session for year in years for session in _sessions(year)}
+    return sorted((begin, close) for begin, close in found if close > start and begin < end)

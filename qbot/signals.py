@@ -1,0 +1,132 @@
+"""Signals from forecasts and technical indicators. Pure: values in, values out, time an argument."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from qbot.limits import FORECAST_LIFE_SHARE
+from qbot.types import Action, Forecast, Quote, Signal, Source, Strategy, TradingConfig
+
+# The documented effect of the strategy on both thresholds.
+THRESHOLD_FACTOR = {Strategy.AGGRESSIVE: 0.7, Strategy.MODERATE: 1.0, Strategy.CONSERVATIVE: 1.5}
+RSI_OVERBOUGHT = 80.0  # Wilder's 70/30, widened: on five-minute bars 70 is reached several times a day
+RSI_OVERSOLD = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Technical:
+    """The indicators of one symbol at its last complete bar. `rsi` runs from 0 to 100."""
+
+    rsi: float
+
+    def vote(self) -> Action:
+        """Against a buy when overbought, against a sale when oversold; by itself it starts no trade."""
+        if self.rsi >= RSI_OVERBOUGHT:
+            return Action.SELL
+        return Action.BUY if self.rsi <= RSI_OVERSOLD else Action.HOLD
+
+
+def expires_at(forecast: Forecast) -> datetime:
+    """A forecast expires after half its horizon."""
+    return forecast.issued_at + timedelta(minutes=forecast.horizon_minutes * FORECAST_LIFE_SHARE)
+
+
+def repriced_return(forecast: Forecast, quote: Quote) -> float:
+    """The forecast's target against the latest price, a fraction."""
+    return forecast.target_price_usd / float(quote.price_usd) - 1.0
+
+
+def signals(
+    forecasts: Sequence[Forecast],
+    quotes: Mapping[str, Quote],
+    technicals: Mapping[str, Technical],
+    config: TradingConfig,
+    now: datetime,
+    *,
+    allow_unskilled: bool,
+) -> list[Signal]:
+    """One signal a forecast symbol that has a quote, HOLD included, each with the reasons for or against it.
+
+    `allow_unskilled` is true on the embedded exchange only: elsewhere an artifact that is not better than naive gives
+    no signal.
+    """
+    by_symbol: dict[str, list[Forecast]] = defaultdict(list)
+    for forecast in forecasts:
+        by_symbol[forecast.symbol].append(forecast)
+    return [
+        _signal(group, quotes[symbol], technicals.get(symbol), config, now, allow_unskilled)
+        for symbol, group in sorted(by_symbol.items())
+        if symbol in quotes
+    ]
+
+
+def _signal(
+    group: list[Forecast],
+    quote: Quote,
+    technical: Technical | None,
+    config: TradingConfig,
+    now: datetime,
+    allow_unskilled: bool,
+) -> Signal:
+    decisive = max(group, key=lambda forecast: (forecast.confidence, forecast.horizon_minutes))
+    fresh = [forecast for forecast in group if now < expires_at(forecast)]
+    if not config.use_ml:
+        return _make(decisive, quote, config, now, Action.HOLD, "ML signals are switched off")
+    if not fresh:
+        return _make(decisive, quote, config, now, Action.HOLD, "the forecast has expired")
+    usable = [forecast for forecast in fresh if forecast.skilled or allow_unskilled]
+    if not usable:
+        return _make(decisive, quote, config, now, Action.HOLD, "no skill: the artifact is not better than no change")
+    decisive = max(usable, key=lambda forecast: (forecast.confidence, forecast.horizon_minutes))
+    if decisive.confidence < config.ml_confidence_threshold:
+        reason = f"confidence {decisive.confidence:.3f} is under the threshold {config.ml_confidence_threshold:.3f}"
+        return _make(decisive, quote, config, now, Action.HOLD, reason)
+    action, reason = _direction(repriced_return(decisive, quote), config)
+    against = technical is not None and config.use_technical_analysis and _opposes(technical.vote(), action)
+    if against and technical is not None:
+        return _make(
+            decisive, quote, config, now, Action.HOLD, f"{reason}, but the RSI of {technical.rsi:.0f} is against"
+        )
+    return _make(decisive, quote, config, now, action, reason)
+
+
+def _direction(return_pct: float, config: TradingConfig) -> tuple[Action, str]:
+    factor = THRESHOLD_FACTOR[config.strategy]
+    buy, sell = config.buy_threshold_pct * factor, -config.sell_threshold_pct * factor
+    if return_pct > buy:
+        return Action.BUY, f"forecast {return_pct:+.3%} is over the buy threshold {buy:+.3%}"
+    if return_pct < sell:
+        return Action.SELL, f"forecast {return_pct:+.3%} is under the sell threshold {sell:+.3%}"
+    return Action.HOLD, f"forecast {return_pct:+.3%} lies between the thresholds {sell:+.3%} and {buy:+.3%}"
+
+
+def _opposes(vote: Action, action: Action) -> bool:
+    return {vote, action} == {Action.BUY, Action.SELL}
+
+
+def _make(
+    forecast: Forecast, quote: Quote, config: TradingConfig, now: datetime, action: Action, reason: str
+) -> Signal:
+    price = float(quote.price_usd)
+    stop = price * (1.0 - float(config.stop_loss_pct)) if action is Action.BUY else None
+    label = () if forecast.skilled else ("no skill",)
+    return Signal(
+        signal_id=f"ml_{forecast.symbol}_{forecast.horizon_minutes}_{now:%Y%m%dT%H%M%S}",
+        symbol=forecast.symbol,
+        action=action,
+        confidence=forecast.confidence,
+        strength=max(0.0, min(1.0, 2.0 * forecast.confidence - 1.0)),
+        predicted_return_pct=repriced_return(forecast, quote),
+        horizon_minutes=forecast.horizon_minutes,
+        target_price_usd=forecast.target_price_usd,
+        current_price_usd=price,
+        stop_loss_usd=stop,
+        issued_at=now,
+        expires_at=expires_at(forecast),
+        forecast_id=forecast.forecast_id,
+        source=Source.ML,
+        reasons=(f"{forecast.horizon_minutes} min: {reason}", *label),
+    )

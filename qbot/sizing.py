@@ -1,0 +1,40 @@
+"""How many shares an entry asks for. Pure; the gate still has the last word on every cap."""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, Decimal
+
+from qbot.types import Account, SizingMethod, TradingConfig
+
+AGGRESSIVENESS_STEP = Decimal("0.2")  # 1 → 0.6, 3 → 1, 5 → 1.4: the middle of the documented scale changes nothing
+BASE_POSITION_PCT = Decimal("0.05")  # of equity, for PERCENTAGE: a quarter of the documented maximum of 20 %
+REFERENCE_VOLATILITY_PCT = Decimal("0.0025")  # the typical 60-minute move of a liquid US share
+
+
+def shares(config: TradingConfig, account: Account, price_usd: Decimal, volatility_pct: float | None) -> Decimal:
+    """Whole shares of one entry order: the method's number × aggressiveness × risk level, at most the share limits.
+
+    `volatility_pct` is the expected 60-minute move as a fraction; VOLATILITY_BASED without it buys nothing.
+    """
+    if price_usd <= 0:
+        return Decimal(0)
+    factor = _scale(config.aggressiveness) * _scale(config.risk_level)
+    most = Decimal(min(config.max_position_per_trade, config.max_position_size))
+    if config.position_sizing is SizingMethod.FIXED:
+        wanted = max(Decimal(1), most * factor)  # a cautious level must not round one share down to none
+    else:
+        wanted = _by_equity(config, account, price_usd, volatility_pct) * factor
+    return max(Decimal(0), min(wanted.to_integral_value(ROUND_DOWN), most))
+
+
+def _scale(level: int) -> Decimal:
+    return 1 + AGGRESSIVENESS_STEP * (level - 3)
+
+
+def _by_equity(config: TradingConfig, account: Account, price_usd: Decimal, volatility_pct: float | None) -> Decimal:
+    by_share_of_equity = account.equity_usd * BASE_POSITION_PCT / price_usd
+    if config.position_sizing is SizingMethod.PERCENTAGE:
+        return by_share_of_equity
+    if volatility_pct is None or not volatility_pct > 0:
+        return Decimal(0)
+    return by_share_of_equity * min(REFERENCE_VOLATILITY_PCT / Decimal(str(volatility_pct)), Decimal(2))

@@ -1,0 +1,65 @@
+"""Five-minute bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from qbot.store.tables import bars
+
+COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
+CHUNK_ROWS = 20_000
+
+_UPSERT = sa.text(
+    """
+    INSERT INTO bars (symbol, ts, open, high, low, close, volume, source)
+    SELECT *, :source FROM unnest(
+        CAST(:symbol AS text[]), CAST(:ts AS timestamptz[]), CAST(:open AS float8[]), CAST(:high AS float8[]),
+        CAST(:low AS float8[]), CAST(:close AS float8[]), CAST(:volume AS float8[]))
+    ON CONFLICT (symbol, ts) DO UPDATE SET open = excluded.open, high = excluded.high, low = excluded.low,
+        close = excluded.close, volume = excluded.volume, source = excluded.source
+    """
+)
+
+
+def upsert(connection: Connection, frame: pd.DataFrame, source: str) -> int:
+    """Write bars (columns COLUMNS); a bar already there is replaced, since vendors correct. Returns the rows sent."""
+    for first in range(0, len(frame), CHUNK_ROWS):
+        part = frame.iloc[first : first + CHUNK_ROWS]
+        values = {name: part[name].tolist() for name in COLUMNS if name != "ts"}
+        stamps = [stamp.isoformat() for stamp in part["ts"]]
+        connection.execute(_UPSERT, {**values, "ts": stamps, "source": source})
+    return len(frame)
+
+
+def load(connection: Connection, symbols: Sequence[str], since: datetime, until: datetime) -> pd.DataFrame:
+    """Bars that start in [since, until), columns COLUMNS, ordered by symbol and time."""
+    wanted = sa.select(*(bars.c[name] for name in COLUMNS)).where(
+        bars.c.symbol.in_(list(symbols)), bars.c.ts >= since, bars.c.ts < until
+    )
+    rows = connection.execute(wanted.order_by(bars.c.symbol, bars.c.ts)).all()
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["ts"] = pd.to_datetime(frame["ts"], utc=True)
+    return frame
+
+
+def last_starts(connection: Connection, symbols: Sequence[str]) -> dict[str, datetime]:
+    """The start of the newest bar of each symbol that has any."""
+    newest = sa.select(bars.c.symbol, sa.func.max(bars.c.ts)).where(bars.c.symbol.in_(list(symbols)))
+    return dict(connection.execute(newest.group_by(bars.c.symbol)).tuples().all())
+
+
+def closes_at(connection: Connection, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], float]:
+    """The close of the bar that starts at the given time, for each (symbol, start) that is known."""
+    if not wanted:
+        return {}
+    symbols, starts = zip(*wanted, strict=True)
+    query = sa.select(bars.c.symbol, bars.c.ts, bars.c.close).where(
+        bars.c.symbol.in_(sorted(set(symbols))), bars.c.ts.in_(sorted(set(starts)))
+    )
+    found = {(symbol, ts): close for symbol, ts, close in connection.execute(query)}
+    return {key: found[key] for key in wanted if key in found}

@@ -1,0 +1,109 @@
+"""Trainings, artifacts and forecasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Connection
+
+from qbot.store.tables import artifacts, forecasts, trainings
+from qbot.types import Forecast
+
+Row = Mapping[str, Any]
+RUNNING, SUCCESS, FAILED = "running", "success", "failed"
+_FORECAST_FIELDS = tuple(Forecast.__dataclass_fields__)
+
+
+def start_training(connection: Connection, training_id: str, trigger: str, at: datetime, at_wall: datetime) -> None:
+    """Record that a training begins."""
+    row = {"training_id": training_id, "trigger": trigger, "status": RUNNING, "started_at": at}
+    connection.execute(trainings.insert().values(**row, started_at_wall=at_wall))
+
+
+def finish_training(
+    connection: Connection,
+    training_id: str,
+    status: str,
+    stats: Row,
+    found: Sequence[Row],
+    at: datetime,
+    wall: datetime,
+) -> None:
+    """Record the end of a training and let its artifacts (`found`: the columns of the table) stand from now on."""
+    changed = {"status": status, "stats": dict(stats), "finished_at_wall": wall}
+    connection.execute(trainings.update().where(trainings.c.training_id == training_id).values(**changed))
+    for row in found:
+        same = artifacts.c.horizon_minutes == row["horizon_minutes"]
+        connection.execute(artifacts.update().where(same, artifacts.c.standing).values(standing=False))
+        values = {**row, "training_id": training_id, "created_at": at, "standing": True}
+        connection.execute(artifacts.insert().values(**values))
+
+
+def fail_abandoned_trainings(connection: Connection, before_wall: datetime) -> int:
+    """Mark trainings as failed whose process must be gone; the number of them."""
+    gone = sa.and_(trainings.c.status == RUNNING, trainings.c.started_at_wall < before_wall)
+    done = connection.execute(trainings.update().where(gone).values(status=FAILED, finished_at_wall=before_wall))
+    return done.rowcount
+
+
+def recent_trainings(connection: Connection, count: int) -> list[Row]:
+    """The last trainings, oldest first."""
+    rows = connection.execute(trainings.select().order_by(trainings.c.started_at_wall.desc()).limit(count))
+    return [dict(row) for row in reversed(rows.mappings().all())]
+
+
+def standing_artifacts(connection: Connection) -> dict[int, Row]:
+    """The artifact that serves each horizon."""
+    rows = connection.execute(artifacts.select().where(artifacts.c.standing)).mappings()
+    return {row["horizon_minutes"]: dict(row) for row in rows}
+
+
+def add_forecasts(connection: Connection, made: Sequence[Forecast]) -> None:
+    """Store forecasts; one already stored is left as it is."""
+    if not made:
+        return
+    rows = [{**asdict(f), "eta": f.issued_at + timedelta(minutes=f.horizon_minutes)} for f in made]
+    connection.execute(insert(forecasts).on_conflict_do_nothing(), rows)
+
+
+def latest_forecasts(connection: Connection, since: datetime) -> list[Forecast]:
+    """The newest forecast of each symbol and horizon that was issued after `since`."""
+    columns = [forecasts.c[name] for name in _FORECAST_FIELDS]
+    newest = (
+        sa.select(*columns)
+        .distinct(forecasts.c.symbol, forecasts.c.horizon_minutes)
+        .where(forecasts.c.issued_at > since)
+        .order_by(forecasts.c.symbol, forecasts.c.horizon_minutes, forecasts.c.issued_at.desc())
+    )
+    return [Forecast(**row) for row in connection.execute(newest).mappings()]
+
+
+def pending_forecasts(connection: Connection, until: datetime | None = None, most: int = 5_000) -> list[Row]:
+    """Forecasts not yet compared with what happened; with `until`, those whose time has come."""
+    query = forecasts.select().where(forecasts.c.matured_at.is_(None))
+    if until is not None:
+        query = query.where(forecasts.c.eta <= until)
+    return [dict(row) for row in connection.execute(query.order_by(forecasts.c.eta).limit(most)).mappings()]
+
+
+def mature(connection: Connection, actual_usd: Mapping[str, float | None], at: datetime) -> None:
+    """Record what happened: the price at the eta by forecast id, None where there was none."""
+    if not actual_usd:
+        return
+    change = (
+        forecasts.update()
+        .where(forecasts.c.forecast_id == sa.bindparam("id"))
+        .values(actual_price_usd=sa.bindparam("actual"), matured_at=at)
+    )
+    connection.execute(change, [{"id": key, "actual": price} for key, price in actual_usd.items()])
+
+
+def matured_since(connection: Connection, since: datetime) -> list[Row]:
+    """Forecasts with a known outcome whose eta lies after `since`."""
+    known = sa.and_(forecasts.c.actual_price_usd.is_not(None), forecasts.c.eta > since)
+    return [dict(row) for row in connection.execute(forecasts.select().where(known)).mappings()]
