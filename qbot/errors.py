@@ -44,3 +44,7 @@ class BoardUnavailable(QBotError):
 
 class ArtifactError(QBotError):
     """A model file is missing, corrupt or not the one recorded: there is no ML signal until it is replaced."""
+
+
+class TrainingFailed(QBotError):
+    """No new artifact came of a training run. The standing one stays in use; the next trigger tries again."""

@@ -1,0 +1,137 @@
+"""Predicted returns to forecasts, and matured forecasts to what they were worth. Pure: time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from qbot.calibration import Calibration
+from qbot.types import Forecast
+
+RETURN_MAX_PCT = 0.25  # beyond it a forecast over an hour at most is a fault, not a view
+QUALITY_WINDOW = timedelta(hours=24)
+
+MakeId = Callable[[str, int, datetime], str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Forecasts of one issue, and how many were dropped because the prediction or the price was unusable."""
+
+    forecasts: list[Forecast]
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Matured:
+    """One forecast and the price that came. `deviation_pct` is (actual - target) / actual, a signed fraction."""
+
+    forecast: Forecast
+    actual_price_usd: float
+    deviation_pct: float
+    direction_right: bool
+    inside_interval: bool
+
+
+def forecast_id(symbol: str, horizon_minutes: int, issued_at: datetime) -> str:
+    """The same for the same symbol, horizon and second: a repeated tick makes no second forecast."""
+    return f"{symbol}:{horizon_minutes}:{issued_at:%Y%m%dT%H%M%S}"
+
+
+def forecasts(
+    rows: pd.DataFrame,
+    predicted: Mapping[int, npt.NDArray[np.float64]],
+    calibrations: Mapping[int, Calibration],
+    artifact_ids: Mapping[int, str],
+    skilled: Mapping[int, bool],
+    issued_at: datetime,
+    prices: Mapping[str, float] | None = None,
+    make_id: MakeId = forecast_id,
+) -> Batch:
+    """`predicted[horizon]` holds one return (fraction) a row; rows have symbol, close and `realised_vol_78`.
+
+    The current price is that of `prices`, else the row's close. Predictions that are not finite or beyond
+    RETURN_MAX_PCT, and prices that are not positive, give no forecast and are counted in `dropped`.
+    """
+    symbols = rows["symbol"].astype(str).tolist()
+    closes = rows["close"].to_numpy(dtype=float)
+    current = np.array([prices.get(s, np.nan) for s in symbols]) if prices is not None else closes
+    volatility = rows["realised_vol_78"].to_numpy(dtype=float)
+    issued: list[Forecast] = []
+    for horizon, returns in predicted.items():
+        calibration = calibrations[horizon]
+        usable = np.isfinite(returns) & (np.abs(returns) <= RETURN_MAX_PCT) & np.isfinite(current) & (current > 0)
+        confidence = calibration.confidence(returns)
+        low, high = calibration.interval(returns, volatility)
+        for at in np.flatnonzero(usable):
+            issued.append(
+                Forecast(
+                    forecast_id=make_id(symbols[at], horizon, issued_at),
+                    symbol=symbols[at],
+                    horizon_minutes=horizon,
+                    issued_at=issued_at,
+                    current_price_usd=float(current[at]),
+                    return_pct=float(returns[at]),
+                    low_return_pct=float(low[at]),
+                    high_return_pct=float(high[at]),
+                    confidence=float(confidence[at]),
+                    artifact_id=artifact_ids[horizon],
+                    skilled=skilled[horizon],
+                )
+            )
+    return Batch(issued, dropped=len(symbols) * len(predicted) - len(issued))
+
+
+def matures_at(forecast: Forecast) -> datetime:
+    """When the forecast can be compared with what happened."""
+    return forecast.issued_at + timedelta(minutes=forecast.horizon_minutes)
+
+
+def matured(forecast: Forecast, actual_price_usd: float) -> Matured:
+    """Compares a forecast with the price at its maturity. Raises ValueError for a price that is no price."""
+    if not (np.isfinite(actual_price_usd) and actual_price_usd > 0):
+        raise ValueError(f"{actual_price_usd} is no price")
+    happened = actual_price_usd / forecast.current_price_usd - 1.0
+    return Matured(
+        forecast=forecast,
+        actual_price_usd=actual_price_usd,
+        deviation_pct=(actual_price_usd - forecast.target_price_usd) / actual_price_usd,
+        direction_right=happened * forecast.return_pct > 0,
+        inside_interval=forecast.low_return_pct <= happened <= forecast.high_return_pct,
+    )
+
+
+def quality(items: Sequence[Matured], now: datetime) -> dict[str, dict[str, float | int]]:
+    """`per_horizon` of `prediction_quality_metrics_history`, over forecasts that matured in the 24 hours before `now`.
+
+    mae and rmse in USD, mape and avg_deviation (the mean signed deviation: the bias) in percent; beside them the MAE
+    of "no change", the share of right directions and the share inside the 80 % interval.
+    """
+    recent = [item for item in items if now - QUALITY_WINDOW < matures_at(item.forecast) <= now]
+    per_horizon: dict[str, dict[str, float | int]] = {}
+    for horizon in sorted({item.forecast.horizon_minutes for item in recent}):
+        group = [item for item in recent if item.forecast.horizon_minutes == horizon]
+        per_horizon[str(horizon)] = _group_quality(group)
+    return per_horizon
+
+
+def _group_quality(group: Sequence[Matured]) -> dict[str, float | int]:
+    actual = np.array([item.actual_price_usd for item in group])
+    target = np.array([item.forecast.target_price_usd for item in group])
+    before = np.array([item.forecast.current_price_usd for item in group])
+    deviation = np.array([item.deviation_pct for item in group])
+    return {
+        "count": len(group),
+        "mae": float(np.abs(actual - target).mean()),
+        "mape": float(np.abs(deviation).mean() * 100.0),
+        "rmse": float(np.sqrt(np.mean((actual - target) ** 2))),
+        "avg_deviation": float(deviation.mean() * 100.0),
+        "naive_mae": float(np.abs(actual - before).mean()),
+        "direction_right": float(np.mean([item.direction_right for item in group])),
+        "inside_interval": float(np.mean([item.inside_interval for item in group])),
+    }

@@ -1,0 +1,117 @@
+"""What goes into a training run and what comes out, as values that travel as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from qbot.calibration import Calibration
+from qbot.skill import Metrics
+from qbot.types import HORIZONS_MINUTES
+
+Trigger = Literal["manual", "deviation", "scheduled"]
+Event = Literal["start", "horizon_trained", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """One run. Artifacts go to `folder`/<time of `now`>; a ticker with under `min_rows` usable rows is left out."""
+
+    symbols: tuple[str, ...]
+    folder: Path
+    now: datetime
+    trigger: Trigger
+    seconds_per_horizon: int
+    min_rows: int
+    horizons: tuple[int, ...] = HORIZONS_MINUTES
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the artifacts of this run stand once it is complete."""
+        return self.folder / f"{self.now:%Y%m%dT%H%M%S}"
+
+    @property
+    def partial_folder(self) -> Path:
+        """Where they grow until then; nothing is ever loaded from it."""
+        return self.run_folder.with_suffix(".partial")
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """The documented fields of `ml_training_status`. `stage`: query_data, training_horizon_<h>, complete or failed."""
+
+    active: bool
+    stage: str
+    progress: float
+    trigger: Trigger
+    event: Event
+    detail: str
+    started: datetime
+    updated: datetime
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """Stored as artifact.json beside the predictor: all that is needed to use and to judge it."""
+
+    horizon_minutes: int
+    trained_at: datetime
+    symbols: tuple[str, ...]
+    features: tuple[str, ...]
+    models: tuple[str, ...]
+    metrics: Metrics
+    calibration: Calibration
+    skilled: bool
+    degraded: bool
+    data_from: datetime
+    data_to: datetime
+    test_days: tuple[date, ...]
+    fit_rows: int
+    autogluon_version: str
+
+
+@dataclass(frozen=True)
+class HorizonResult:
+    """One finished artifact: where it stands, and the hash over all its files without which it is not loaded."""
+
+    path: Path
+    sha256: str
+    record: ArtifactRecord
+
+    @property
+    def artifact_id(self) -> str:
+        """Names the artifact in forecasts: its horizon and the start of its hash."""
+        return f"h{self.record.horizon_minutes}-{self.sha256[:16]}"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Everything `last_training_stats`, `model_*` and the artifact table need. Rows are (ticker, bar) pairs.
+
+    `filtered_rows` have sane prices; `clean_rows` are of included tickers and have a label for the first horizon.
+    `degraded_mode`: no ticker reached min_rows, so all were taken; such artifacts never count as skilled.
+    """
+
+    trigger: Trigger
+    started: datetime
+    finished: datetime
+    raw_rows: int
+    filtered_rows: int
+    clean_rows: int
+    tickers_included: tuple[str, ...]
+    tickers_excluded: tuple[str, ...]
+    min_rows: int
+    degraded_mode: bool
+    data_from: datetime
+    data_to: datetime
+    horizons: dict[int, HorizonResult]
+
+
+REQUEST = TypeAdapter(TrainingRequest)
+PROGRESS = TypeAdapter(TrainingProgress)
+RECORD = TypeAdapter(ArtifactRecord)
+RESULT = TypeAdapter(TrainingResult)
