@@ -10,9 +10,13 @@ MAX_TICKERS = 5_000
 
 # Redis: no documented payload comes near this; anything larger is an attack or a mistake.
 MAX_PAYLOAD_BYTES = 1_000_000
+MAX_BOARD_BYTES = 16_000_000  # QBot's own largest projection, forecasts at 5,000 tickers, takes 3 MB
 TRADES_LOG_MAX = 200
 TRAINING_LOG_MAX = 50
 METRICS_HISTORY_MAX = 30
+QUALITY_HISTORY_MAX = 200  # not documented: as trades_log
+DEVIATIONS_MAX = 200
+BOARD_UPDATE_ATTEMPTS = 200  # of one compare-and-set: each round one writer wins, and there are tens, not hundreds
 
 # Freshness, in market time.
 QUOTE_MAX_AGE_S = 900  # three missed fetches of 5 minutes: beyond it the price is not the market's

@@ -1,0 +1,230 @@
+"""The typed board: the only door to the Redis keys. Reads judge and never raise on a bad value; writes are validated.
+
+Every change goes through one Lua script, so that the new value, the growing revision and the message on `qbot:updates`
+are one atomic step, and subscribers see revisions in order. Compare-and-set compares a hash of the bytes read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from qbot import limits
+from qbot.contract import keys
+from qbot.contract.fields import iso
+from qbot.contract.key import Channel, Key, Reading
+from qbot.contract.problems import Problem
+from qbot.errors import BoardUnavailable
+from qbot.settings import Settings
+
+T = TypeVar("T")
+ABSENT, WRONG_TYPE, ANY = "absent", "wrong type", "any"
+SOCKET_TIMEOUT_S = 2.0  # far over a local round trip, far under the 10 s of the emergency poll
+HEALTH_CHECK_S = 15
+
+# KEYS: the revision counter, then the keys. ARGV: channel, time, then per key: expected state, head of the message,
+# the bytes ("" deletes), and what the message shows ("" : the bytes themselves, which are JSON).
+_APPLY = """
+local function state(key)
+  local raw = redis.pcall('GET', key)
+  if type(raw) == 'table' then return 'wrong type' end
+  if not raw then return 'absent' end
+  return redis.sha1hex(raw)
+end
+for i = 2, #KEYS do
+  local expected = ARGV[4 * i - 5]
+  if expected ~= 'any' and expected ~= state(KEYS[i]) then return 0 end
+end
+local revision
+for i = 2, #KEYS do
+  local at = 4 * i - 5
+  local head, wire, shown = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  if wire == '' then redis.call('DEL', KEYS[i]) else redis.call('SET', KEYS[i], wire) end
+  revision = redis.call('INCR', KEYS[1])
+  if shown == '' then shown = wire end
+  local number = string.format('%d', revision)
+  redis.call('PUBLISH', ARGV[1], head .. number .. ',"time":' .. ARGV[2] .. ',"value":' .. shown .. '}')
+end
+return revision
+"""
+
+
+class Write(NamedTuple, Generic[T]):
+    """One key and its new value; None removes the key."""
+
+    key: Key[T]
+    value: T | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Readings of several keys, all taken at one instant."""
+
+    readings: dict[str, Reading[Any]]
+
+    def __getitem__(self, key: Key[T]) -> Reading[T]:
+        """The reading of one of the keys asked for. Raises KeyError for another."""
+        return self.readings[key.name]
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is wrong, by key; empty when nothing is."""
+        return {name: reading.problem for name, reading in self.readings.items() if reading.problem}
+
+
+class Board:
+    """Typed reads and writes of the contract's keys. Raises BoardUnavailable when Redis cannot be used.
+
+    The client must return bytes: one that decodes would raise on the first value that is no UTF-8.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        if client.connection_pool.connection_kwargs.get("decode_responses"):
+            raise ValueError("the board needs a client without decode_responses")
+        self._client = client
+        self._apply = client.register_script(_APPLY)
+
+    def __repr__(self) -> str:
+        at = self._client.connection_pool.connection_kwargs
+        return f"Board({at.get('host', at.get('path'))}:{at.get('port', '')})"
+
+    def read(self, key: Key[T]) -> Reading[T]:
+        """What one key holds."""
+        return self.read_many([key])[key]
+
+    def read_many(self, wanted: Iterable[Key[Any]]) -> Snapshot:
+        """What several keys hold at one instant, in one round trip. One of the wrong type does not harm the others."""
+        asked = list(wanted)
+        raws = self._fetch(asked)
+        return Snapshot({key.name: _reading(key, raw) for key, raw in zip(asked, raws, strict=True)})
+
+    def write(self, key: Key[T], value: T, *, now: datetime) -> int:
+        """Sets one key and tells the subscribers. Returns the revision. Raises ValueError when the value is invalid."""
+        return self.write_many([(key, value)], now=now)
+
+    def delete(self, key: Key[Any], *, now: datetime) -> int:
+        """Removes one key and tells the subscribers, with value null. Returns the revision."""
+        return self.write_many([(key, None)], now=now)
+
+    def write_many(self, writes: Sequence[tuple[Key[Any], Any]], *, now: datetime) -> int:
+        """All or nothing, in one round trip; None removes a key. `now` is wall time. Returns the last revision."""
+        if not writes:
+            return 0
+        return self._change([(key, key.encode(value) if value is not None else b"", ANY) for key, value in writes], now)
+
+    def update(self, key: Key[T], change: Callable[[T | None], T | None], *, now: datetime) -> Reading[T]:
+        """Compare-and-set: `change` gets the value (None when absent) and returns the new one, or None to leave it.
+
+        It may run several times, when others write in between; nothing they wrote is lost. A value that is present but
+        invalid is left alone: the reading returned names the problem. Otherwise the reading is what now stands.
+        """
+        return self._replace(key, lambda reading: change(reading.value) if not reading.problem else None, now)
+
+    def append(self, key: Key[tuple[T, ...]], items: Sequence[T], *, now: datetime) -> tuple[T, ...]:
+        """Adds to a bounded history, dropping the oldest over its limit; returns it. An invalid history starts anew.
+
+        When BoardUnavailable is raised, the items may or may not be in it.
+        """
+        limit = key.history_limit
+        if limit is None:
+            raise ValueError(f"{key.name} is no history")
+        if not items:
+            return self.read(key).value or ()
+        reading = self._replace(key, lambda old: ((old.value or ()) + tuple(items))[-limit:], now)
+        return reading.value or ()
+
+    def publish(self, channel: Channel[T], messages: Sequence[T]) -> None:
+        """Sends messages on one channel, in order, in one round trip."""
+        with _available(), self._client.pipeline(transaction=False) as pipe:
+            for message in messages:
+                pipe.publish(channel.name, channel.encode(message))
+            pipe.execute()
+
+    def ping(self) -> None:
+        """One round trip, for measuring its latency."""
+        with _available():
+            self._client.ping()
+
+    def _replace(self, key: Key[T], change: Callable[[Reading[T]], T | None], now: datetime) -> Reading[T]:
+        wire = None
+        for _ in range(limits.BOARD_UPDATE_ATTEMPTS):
+            raw = self._fetch([key])[0]
+            reading = _reading(key, raw)
+            if raw is not None and raw == wire:
+                return reading  # the connection broke after the script had run, and the client sent it again
+            value = change(reading)
+            if value is None:
+                return reading
+            wire = key.encode(value)
+            if self._change([(key, wire, _state(raw))], now):
+                return key.reading(wire)
+        raise BoardUnavailable(f"{key.name}: others kept writing through {limits.BOARD_UPDATE_ATTEMPTS} attempts")
+
+    def _fetch(self, wanted: Sequence[Key[Any]]) -> list[bytes | redis.ResponseError | None]:
+        """Raw bytes, at most one more than allowed; None where absent; the error where it is no string."""
+        if not wanted:
+            return []
+        with _available(), self._client.pipeline(transaction=True) as pipe:
+            for key in wanted:
+                pipe.exists(key.name)
+                pipe.getrange(key.name, 0, key.max_bytes)
+            answers = pipe.execute(raise_on_error=False)
+        found = [(bool(answers[i]), answers[i + 1]) for i in range(0, len(answers), 2)]
+        for _, answer in found:
+            if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
+                raise BoardUnavailable(str(answer)) from answer
+        return [answer if present else None for present, answer in found]
+
+    def _change(self, changes: Sequence[tuple[Key[Any], bytes, str]], now: datetime) -> int:
+        """Applies all, or none where an expected state does not hold: then 0."""
+        args: list[str | bytes] = [keys.UPDATES.name, json.dumps(iso(now))]
+        for key, wire, expected in changes:
+            shown = b"null" if not wire else json.dumps(wire.decode()).encode() if key.text else b""
+            args += [expected, f'{{"key":{json.dumps(key.name)},"revision":', wire, shown]
+        with _available():
+            return int(self._apply(keys=[keys.REVISION_COUNTER, *(key.name for key, _, _ in changes)], args=args))
+
+
+def connect(settings: Settings) -> Board:
+    """A board on the configured Redis. Connects at first use; a stalled connection fails instead of hanging."""
+    client = redis.Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        password=settings.redis_password.get_secret_value() or None,
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_connect_timeout=SOCKET_TIMEOUT_S,
+        socket_keepalive=True,
+        health_check_interval=HEALTH_CHECK_S,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),  # a pooled connection of a dead server
+    )
+    return Board(client)
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise BoardUnavailable(str(error)) from error
+
+
+def _reading(key: Key[T], raw: bytes | redis.ResponseError | None) -> Reading[T]:
+    if isinstance(raw, redis.ResponseError):
+        return key.unreadable(f"{Problem.WRONG_REDIS_TYPE}: not a string")
+    return key.reading(raw)
+
+
+def _state(raw: bytes | redis.ResponseError | None) -> str:
+    """What the script compares with."""
+    if raw is None:
+        return ABSENT
+    return WRONG_TYPE if isinstance(raw, redis.ResponseError) else hashlib.sha1(raw, usedforsecurity=False).hexdigest()

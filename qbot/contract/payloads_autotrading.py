@@ -1,0 +1,86 @@
+"""Payloads of `autotrading:*`: how a frontend starts and stops trading, and what it hears back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field, model_validator
+
+from qbot.contract.fields import (
+    ClockTime,
+    Count,
+    Fraction,
+    Name,
+    PartialPayload,
+    Payload,
+    Shares,
+    Timestamp,
+    TimeZone,
+    Usd,
+)
+
+
+class Strategy(StrEnum):
+    """How far the thresholds are bent. One document says BALANCED, the other MODERATE: they are the same."""
+
+    CONSERVATIVE = "CONSERVATIVE"
+    MODERATE = "MODERATE"
+    AGGRESSIVE = "AGGRESSIVE"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Strategy | None:
+        return cls.MODERATE if value == "BALANCED" else None
+
+
+class AutotradingStatus(StrEnum):
+    """What the frontend says it wants."""
+
+    ACTIVE = "ACTIVE"
+    STOPPED = "STOPPED"
+
+
+class BackendStatus(StrEnum):
+    """What QBot does. Precedence when several hold: ERROR, CONFIG_ERROR, STOPPED, MARKET_CLOSED, RUNNING."""
+
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    MARKET_CLOSED = "MARKET_CLOSED"
+    ERROR = "ERROR"
+    CONFIG_ERROR = "CONFIG_ERROR"
+
+
+class TradingHours(PartialPayload):
+    """The session's own hours; they narrow the exchange's, never widen them."""
+
+    market_open: ClockTime | None = None
+    market_close: ClockTime | None = None
+    timezone: TimeZone | None = None
+
+    @model_validator(mode="after")
+    def _open_before_close(self) -> TradingHours:
+        if self.market_open and self.market_close and self.market_open >= self.market_close:
+            raise ValueError("market_open must be before market_close")
+        return self
+
+
+class AutotradingSession(PartialPayload):
+    """`autotrading:enabled`: a frontend's write with `enabled` true and source `frontend_ui` starts trading."""
+
+    enabled: bool | None = None
+    buy_threshold_pct: Fraction | None = Field(None, description="Buy above this forecast return; fraction.")
+    sell_threshold_pct: Fraction | None = Field(None, description="Sell below minus this return; fraction.")
+    max_position_per_trade: Shares | None = Field(None, description="Shares an order.")
+    strategy: Strategy | None = None
+    timestamp: Timestamp | None = Field(None, description="When the frontend wrote it; old ones are valid.")
+    source: Name | None = Field(None, description="`frontend_ui` starts trading; nothing else does.")
+    market_hours_check: bool | None = Field(None, description="False drops trading_hours, never the calendar.")
+    session_id: Name | None = Field(None, description="A new one stops the old session first.")
+    trading_hours: TradingHours | None = None
+
+
+class AutotradingStats(Payload):
+    trades_today: Count
+    total_volume: Usd = Field(description="Traded today, buys and sells; USD.")
+    last_run: Timestamp | None
+    next_run: Timestamp | None
+    positions_count: Count

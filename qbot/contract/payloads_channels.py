@@ -1,0 +1,44 @@
+"""Messages of the pub/sub channels."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from qbot.contract.fields import Count, Fraction, Name, Payload, SignedFraction, Ticker, Timestamp
+from qbot.contract.payloads_ml import HorizonLabel
+
+
+class Update(Payload):
+    """`qbot:updates`: one change of one key. `revision` grows with every change; a gap means a missed message."""
+
+    key: Name
+    revision: Count
+    time: Timestamp
+    value: JsonValue = Field(description="What the key holds now, as JSON; null: the key is gone.")
+
+
+class ForecastUpdate(Payload):
+    """`forecast_updates`."""
+
+    asset: Ticker
+    horizon: HorizonLabel
+    prediction: SignedFraction = Field(description="Forecast return; fraction.")
+    confidence: Fraction = Field(description="0 to 1")
+    timestamp: Timestamp
+
+
+class RiskUpdate(Payload):
+    """`risk_updates`."""
+
+    risk_factor: Fraction = Field(description="Factor on every new position; 0 to 1.")
+    reasons: tuple[Name, ...]
+    timestamp: Timestamp
+
+
+class StrategyConfigChange(Payload):
+    """`strategy_config`: one setting of the effective configuration changed."""
+
+    key: Name
+    value: JsonValue
+    revision: Count = Field(description="Of the effective configuration.")
+    timestamp: Timestamp

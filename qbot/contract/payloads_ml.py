@@ -1,0 +1,218 @@
+"""Payloads of forecasts, signals, training and forecast quality."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from qbot.contract.fields import (
+    Count,
+    Fraction,
+    Name,
+    Number,
+    Payload,
+    Percent,
+    Price,
+    Sentence,
+    SignedFraction,
+    Ticker,
+    Timestamp,
+)
+from qbot.contract.payloads_backend import Level
+from qbot.types import Action
+
+Horizon = Annotated[
+    str, StringConstraints(pattern=r"^[1-9]\d{0,4}$"), Field(description="minutes ahead, as a string: 15, 30, 60")
+]
+HorizonLabel = Annotated[
+    str, StringConstraints(pattern=r"^[1-9]\d{0,4}min$"), Field(description="minutes ahead: 15min, 30min, 60min")
+]
+
+
+class Trend(StrEnum):
+    BULLISH = "BULLISH"
+    BEARISH = "BEARISH"
+    NEUTRAL = "NEUTRAL"
+
+
+class TrainingTrigger(StrEnum):
+    MANUAL = "manual"
+    DEVIATION = "deviation"
+    SCHEDULED = "scheduled"
+
+
+class TrainingStage(StrEnum):
+    QUERY_DATA = "query_data"
+    HORIZON_15 = "training_horizon_15"
+    HORIZON_30 = "training_horizon_30"
+    HORIZON_60 = "training_horizon_60"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+class TrainingEvent(StrEnum):
+    """`event` of `ml_training_status`."""
+
+    START = "start"
+    HORIZON_TRAINED = "horizon_trained"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class TrainingLogEvent(StrEnum):
+    """`event` of `ml_training_log`."""
+
+    TRAINING_STARTED = "training_started"
+    MODEL_TRAINED = "model_trained"
+    TRAINING_FAILED = "training_failed"
+
+
+class TrainingOutcome(StrEnum):
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+class PendingPrediction(Payload):
+    """One element of `predictions_pending`: a forecast whose time has not come."""
+
+    ticker: Ticker
+    horizon: Horizon
+    predicted: Price
+    timestamp: Timestamp = Field(description="When it was made.")
+    eta: Timestamp = Field(description="The time it is for.")
+
+
+class HorizonPrediction(Payload):
+    price: Price
+    confidence: Fraction = Field(description="0 to 1")
+    change_pct: Percent = Field(description="Of the current price; percent: 1.19 = 1.19 %.")
+    trend: Trend
+    volatility: Level
+
+
+class TickerPrediction(Payload):
+    current_price: Price
+    predictions: dict[HorizonLabel, HorizonPrediction]
+    recommendation: Action
+    strength: Fraction = Field(description="0 to 1")
+    risk_level: Level
+
+
+class EnhancedPredictions(Payload):
+    """`backend:ml_predictions_enhanced`."""
+
+    timestamp: Timestamp
+    predictions: dict[Ticker, TickerPrediction]
+
+
+class TradingSignal(Payload):
+    """One element of `backend:ml_trading_signals`."""
+
+    signal_id: Name
+    ticker: Ticker
+    action: Action
+    strength: Fraction = Field(description="0 to 1")
+    confidence: Fraction = Field(description="0 to 1")
+    predicted_return: SignedFraction
+    time_horizon: HorizonLabel
+    target_price: Price
+    current_price: Price
+    stop_loss: Price | None
+    generated_at: Timestamp
+    expires_at: Timestamp
+    used: bool = Field(description="Whether QBot acted on it.")
+
+
+class HorizonQuality(Payload):
+    count: Count = Field(description="Matured forecasts.")
+    mae: Number = Field(description="Mean absolute error; USD a share.")
+    mape: Percent = Field(description="Mean absolute error; percent of the price.")
+    rmse: Number = Field(description="USD a share")
+    avg_deviation: Percent = Field(description="Mean absolute deviation; percent.")
+
+
+class PredictionQuality(Payload):
+    """One element of `prediction_quality_metrics_history`."""
+
+    time: Timestamp
+    window_hours: Number = Field(description="hours")
+    per_horizon: dict[Horizon, HorizonQuality]
+
+
+class HorizonMetrics(Payload):
+    """How one artifact did on days it had not seen."""
+
+    mae: Number = Field(description="Mean absolute error; USD a share.")
+    mape: Percent = Field(description="Mean absolute error; percent of the price.")
+    r2: Number = Field(description="Coefficient of determination of the return.")
+    rows: Count = Field(description="Rows trained on.")
+
+
+class TrainingStatus(Payload):
+    """`ml_training_status`."""
+
+    active: bool
+    stage: TrainingStage
+    progress: Fraction = Field(description="0 to 1")
+    trigger: TrainingTrigger
+    event: TrainingEvent
+    detail: Sentence
+    started: Timestamp
+    updated: Timestamp
+
+
+class TrainingLogEntry(Payload):
+    """One element of `ml_training_log`."""
+
+    time: Timestamp
+    event: TrainingLogEvent
+    trigger: TrainingTrigger
+    detail: Sentence
+    metrics: dict[Horizon, HorizonMetrics]
+
+
+class ModelMetrics(Payload):
+    """One element of `model_metrics_history`."""
+
+    time: Timestamp
+    trigger: TrainingTrigger
+    metrics: dict[Horizon, HorizonMetrics]
+
+
+class TrainingStats(Payload):
+    """`last_training_stats`."""
+
+    time: Timestamp
+    trigger: TrainingTrigger
+    raw_rows: Count
+    filtered_rows: Count
+    clean_rows: Count
+    tickers_included: tuple[Ticker, ...]
+    tickers_excluded: tuple[Ticker, ...]
+    min_rows: Count = Field(description="Rows a ticker needs to be included.")
+    degraded_mode: bool
+    status: TrainingOutcome
+    started: Timestamp
+    metrics: dict[Horizon, HorizonMetrics]
+
+
+class RetrainStatus(Payload):
+    """`retrain_status`."""
+
+    last_retrain: Timestamp | None
+    trigger: TrainingTrigger | None
+    pending: bool
+
+
+class Deviation(Payload):
+    """One element of `deviation_tracker`: a matured forecast beside what happened."""
+
+    ticker: Ticker
+    horizon: Horizon
+    predicted: Price
+    actual: Price
+    deviation_pct: SignedFraction = Field(description="actual / predicted − 1; fraction.")
+    timestamp: Timestamp = Field(description="When the forecast was made.")
+    eta: Timestamp = Field(description="The time it was for.")

@@ -1,0 +1,117 @@
+"""Payloads of the core trading keys: status, positions, trades, market and risk."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+
+from pydantic import Field, JsonValue
+
+from qbot.contract.fields import (
+    Count,
+    DecimalText,
+    EasternTimestamp,
+    Name,
+    Number,
+    Payload,
+    Price,
+    Quantity,
+    Sentence,
+    SignedFraction,
+    Ticker,
+    Timestamp,
+    Usd,
+)
+from qbot.types import Side
+
+
+class PositionSide(StrEnum):
+    LONG = "long"
+    SHORT = "short"
+
+
+class MarketSession(StrEnum):
+    OPEN = "OPEN"
+    CLOSED = "CLOSED"
+    ERROR = "ERROR"
+
+
+class TradingStatus(Payload):
+    """`trading_status`."""
+
+    last_run: Timestamp | None
+    last_error: Sentence | None
+    trades_today: Count
+    total_volume: Usd = Field(description="Traded today, buys and sells; USD.")
+    active: bool = Field(description="Whether QBot trades.")
+    next_run: Timestamp | None
+    worker_pid: Count | None
+    stop_reason: Sentence | None = Field(None, description="Why it does not trade, such as emergency_stop.")
+
+
+class SystemStatus(Payload):
+    """`system_status`. A service that has no key is not active."""
+
+    redis_connected: bool
+    postgres_connected: bool
+    finnhub_api_active: bool
+    fmp_api_active: bool | None = None
+    marketstack_api_active: bool | None = None
+    alpaca_api_active: bool
+    grok_api_active: bool
+    yfinance_api_active: bool
+    twelvedata_api_active: bool | None = None
+    worker_running: bool
+    last_heartbeat: Timestamp
+    uptime_seconds: Count = Field(description="seconds")
+    memory_usage_mb: Number = Field(description="megabytes, resident, all processes of QBot")
+    cpu_usage_percent: Number = Field(description="percent")
+    market_open: bool | None = None
+    last_market_check: Timestamp | None = None
+
+
+class PortfolioPosition(Payload):
+    """One element of `portfolio_positions`: its numbers are strings, as the broker gives them."""
+
+    ticker: Ticker
+    qty: DecimalText = Field(description="shares, as a string")
+    avg_entry_price: DecimalText = Field(description="USD a share, as a string")
+    market_value: DecimalText = Field(description="USD, as a string")
+    unrealized_pl: DecimalText = Field(description="USD, as a string")
+    side: PositionSide
+
+
+class TradeLogEntry(Payload):
+    """One element of `trades_log`, with the fields of both documents."""
+
+    time: Timestamp
+    ticker: Ticker
+    side: Side
+    qty: Quantity
+    price: Price | None = Field(None, description="Price of the trade; USD a share.")
+    total_value: Usd | None = Field(None, description="qty × price; USD.")
+    reason: Sentence | None = None
+    order_id: Name | None = None
+    status: Name | None = Field(None, description="The venue's word: submitted, filled …")
+    current_price: Price | None = Field(None, description="Price the decision was made at; USD a share.")
+    predicted_price: Price | None = Field(None, description="Forecast the decision was made on; USD a share.")
+    change_pct: SignedFraction | None = Field(None, description="Forecast return; fraction.")
+    order_response: dict[str, JsonValue] | None = Field(None, description="The broker's answer.")
+
+
+class MarketStatus(Payload):
+    """`market_status`."""
+
+    market_open: bool
+    current_time_et: EasternTimestamp
+    next_open: Timestamp | None
+    trading_day: bool
+    market_session: MarketSession
+
+
+class RiskStatus(Payload):
+    """`risk_status`."""
+
+    notional_today: Usd = Field(description="Traded today, buys and sells; USD.")
+    last_reset: date = Field(description="New York day that the counts are of")
+    cooldowns: dict[Ticker, Timestamp] = Field(description="No entries in a ticker before its time.")
