@@ -1,0 +1,1 @@
+"""Django: the beat schedule, users, and what the browser sees."""
