@@ -1,0 +1,82 @@
+"""The running exchange: the book with its clock, its journal and those who listen. One asyncio process, no locks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from qbot.exchange.account import Ledger
+from qbot.exchange.advance import advance, cancel_family
+from qbot.exchange.book import Book
+from qbot.exchange.faults import Faults
+from qbot.exchange.journal import Journal
+from qbot.exchange.replay import load_market
+from qbot.exchange.stream import Hub
+
+JOURNAL_NAME = "exchange.sqlite"
+
+
+@dataclass
+class Venue:
+    """What every endpoint is given. `now` is market time."""
+
+    book: Book
+    journal: Journal
+    now: Callable[[], datetime]
+    hub: Hub
+    faults: Faults
+    created_at: datetime
+    on_failure: Callable[[], None] = lambda: None
+    failed: bool = False
+
+    def fail(self) -> None:
+        """Something broke half way: what is in memory counts no longer. Nothing more is written, the process ends."""
+        self.failed = True
+        self.on_failure()
+
+    def sync(self) -> Book:
+        """Let the market catch up with the clock, and return the book as it stands now."""
+        self._follow_cancel_fault()
+        advance(self.book, self.now())
+        self.commit()
+        return self.book
+
+    def commit(self) -> None:
+        """Write what has changed, then tell it. Nothing is told, or answered, that is not written."""
+        if self.failed:
+            raise RuntimeError("the exchange has failed and is ending")
+        changes = self.book.take_changes()
+        if changes:
+            self.journal.save(self.book, changes)
+            self.hub.publish(changes.events)
+
+    def _follow_cancel_fault(self) -> None:
+        """Cancels held back by the fault `hold_cancels` are done once it is cleared."""
+        was_held, self.book.hold_cancels = self.book.hold_cancels, self.faults.active("hold_cancels")
+        if was_held and not self.book.hold_cancels:
+            for order in [o for o in self.book.open.values() if o.status == "pending_cancel"]:
+                if order.open:
+                    cancel_family(self.book, order, self.book.now)
+
+
+def open_venue(
+    home: Path,
+    bars_file: Path | None,
+    start_cash_usd: Decimal,
+    now: Callable[[], datetime],
+    faults: Faults | None = None,
+) -> Venue:
+    """The exchange whose journal is in `home`, as it was left, or a new one with `start_cash_usd`.
+
+    Raises ConfigError if the file of bars cannot be used.
+    """
+    market, sessions = load_market(bars_file, now())
+    book = Book(market, sessions, Ledger(start_cash_usd, start_cash_usd), now().timestamp())
+    journal = Journal(home / JOURNAL_NAME)
+    if not journal.load(book):
+        journal.save(book, book.take_changes())
+    faults = faults or Faults()
+    return Venue(book, journal, now, Hub(faults), faults, now())
