@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -188,7 +188,7 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
 
 
 def _fit(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str, ...], seconds: int) -> Any:
-    """An AutoGluon predictor with all EXPECTED_MODELS; too few of them is an error, since AutoGluon only logs it.
+    """An AutoGluon predictor with all EXPECTED_MODELS. Raises TrainingFailed otherwise.
 
     The mean return of the fitted days is taken off the labels: over some weeks it is drift, not skill.
     """
@@ -206,21 +206,29 @@ def _fit(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str
         verbosity=0,
         learner_kwargs={"cache_data": False},
     )
-    predictor.fit(
-        train_data,
-        tuning_data=tuning_data,
-        hyperparameters={"GBM": _lightgbm_variants(len(fit))},
-        time_limit=seconds,
-        num_bag_folds=0,
-        num_stack_levels=0,
-        dynamic_stacking=False,
-        num_cpus=CPUS,
-        num_gpus=0,
-    )
-    missing = set(EXPECTED_MODELS) - set(predictor.model_names())
-    if missing:
-        raise TrainingFailed(f"AutoGluon did not train {sorted(missing)}, only {predictor.model_names()}")
+    try:
+        predictor.fit(
+            train_data,
+            tuning_data=tuning_data,
+            hyperparameters={"GBM": _lightgbm_variants(len(fit))},
+            time_limit=seconds,
+            num_bag_folds=0,
+            num_stack_levels=0,
+            dynamic_stacking=False,
+            num_cpus=CPUS,
+            num_gpus=0,
+        )
+    except Exception as error:
+        raise TrainingFailed(f"AutoGluon: {error}") from error
+    require_models(predictor.model_names())
     return predictor
+
+
+def require_models(trained: Sequence[str]) -> None:
+    """AutoGluon only logs a model it skipped. Raises TrainingFailed when one of EXPECTED_MODELS is not there."""
+    missing = sorted(set(EXPECTED_MODELS) - set(trained))
+    if missing:
+        raise TrainingFailed(f"AutoGluon did not train {missing}, only {list(trained)}")
 
 
 def _lightgbm_variants(rows: int) -> list[dict[str, Any]]:

@@ -13,11 +13,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-import pandas as pd
-
 from qbot.errors import QBotError
-from qbot.training import train
-from qbot.training_types import PROGRESS, REQUEST, RESULT, TrainingProgress
 
 NICENESS = 10
 REQUEST_FILE, BARS_FILE, RESULT_FILE = "request.json", "bars.parquet", "result.json"
@@ -30,7 +26,15 @@ def main(arguments: list[str]) -> int:
     if not die_with_parent(parent):
         return 3
     os.nice(NICENESS)
-    progress = _take_stdout()
+    return run(folder, _take_stdout())
+
+
+def run(folder: Path, progress: BinaryIO) -> int:
+    """Trains as the request in `folder` says; the exit status."""
+    import pandas as pd  # the imports take seconds: only once the child is niced and bound to its parent
+
+    from qbot.training import train
+    from qbot.training_types import PROGRESS, REQUEST, RESULT, TrainingProgress
 
     def send(event: TrainingProgress) -> None:
         progress.write(PROGRESS.dump_json(event) + b"\n")

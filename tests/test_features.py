@@ -1,0 +1,183 @@
+"""Features know only what was known; labels never cross the night."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qbot.features import FEATURES, HISTORY_SESSIONS, build_features, feature_names, label_returns, latest_rows
+from tests.support.made_up_market import SLOTS, made_up_bars
+
+SYMBOLS = ("AAA", "BBB", "SPY")
+BARS = made_up_bars(SYMBOLS, sessions=10, seed=1)
+SENTIMENT = pd.DataFrame(
+    {
+        "symbol": ["AAA", "AAA", "BBB"],
+        "time": pd.to_datetime(["2025-03-05 15:02", "2025-03-10 16:00", "2025-03-11 14:31"], utc=True),
+        "sentiment": [0.4, -0.2, 0.9],
+    }
+)
+
+Build = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def build(bars: pd.DataFrame) -> pd.DataFrame:
+    return build_features(bars, SYMBOLS, SENTIMENT)
+
+
+def features_that_change(build: Build, bars: pd.DataFrame, known_at: pd.Timestamp) -> set[str]:
+    """Names of the features whose rows up to `known_at` differ once later bars are cut off."""
+    cut = bars[bars["ts"] + pd.Timedelta(minutes=5) <= known_at]
+    whole, seen = build(bars), build(cut)
+    whole = whole[whole["known_at"] <= known_at].reset_index(drop=True)
+    assert len(whole) == len(seen) > 0
+    return {name for name in feature_names(SYMBOLS) if not whole[name].equals(seen[name])}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10 * SLOTS - 1), st.integers(0, 2**32 - 1))
+def test_every_feature_of_a_row_is_the_same_when_the_future_is_cut_off(bar: int, seed: int) -> None:
+    ragged = BARS.sample(frac=0.9, random_state=seed).sort_index()
+    times = sorted(ragged["ts"].unique())
+    known_at = times[min(bar, len(times) - 1)] + pd.Timedelta(minutes=5)
+    assert features_that_change(build, ragged, known_at) == set()
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_planted_look_ahead_in_any_feature_is_caught(name: str) -> None:
+    def leaking(bars: pd.DataFrame) -> pd.DataFrame:
+        rows = build(bars)
+        rows[name] = rows.groupby("symbol")["close"].shift(-1)
+        return rows
+
+    assert features_that_change(leaking, BARS, BARS["ts"].iloc[400]) == {name}
+
+
+def test_a_planted_scaling_by_the_whole_sample_is_caught() -> None:
+    def leaking(bars: pd.DataFrame) -> pd.DataFrame:
+        rows = build(bars)
+        return rows.assign(rsi_14=rows["rsi_14"] / rows["rsi_14"].mean())
+
+    assert features_that_change(leaking, BARS, BARS["ts"].iloc[400]) == {"rsi_14"}
+
+
+def test_a_few_sessions_of_history_give_the_same_last_row_as_all_of_it() -> None:
+    days = sorted(BARS["ts"].dt.date.unique())
+    short = BARS[BARS["ts"].dt.date >= days[-HISTORY_SESSIONS]]
+    whole, few = latest_rows(build(BARS)), latest_rows(build(short))
+    pd.testing.assert_frame_equal(whole, few, rtol=1e-7, atol=1e-10)
+    assert whole[list(set(FEATURES) - {"grok_sentiment"})].notna().all(axis=None)
+
+
+def test_neither_a_price_level_nor_a_vendors_way_to_count_volume_changes_a_feature() -> None:
+    other = BARS.copy()
+    other[["open", "high", "low", "close"]] *= 7.0
+    other["volume"] *= 3
+    pd.testing.assert_frame_equal(
+        build(BARS)[list(FEATURES)], build(other)[list(FEATURES)], check_exact=False, rtol=1e-9, atol=1e-9
+    )
+
+
+def test_no_return_reaches_across_the_night_but_the_one_named_so() -> None:
+    rows = build(BARS)
+    first = rows[rows["time_of_day"] == 1 / SLOTS]
+    assert len(first) == 30
+    assert first[[f"return_{lag}" for lag in (1, 2, 3, 6, 12)]].isna().all(axis=None)
+    aaa = BARS[BARS["symbol"] == "AAA"].reset_index(drop=True)
+    gap = aaa["open"][SLOTS] / aaa["close"][SLOTS - 1] - 1.0
+    second_day = rows[rows["symbol"] == "AAA"].iloc[SLOTS]
+    assert second_day["overnight_return"] == pytest.approx(gap)
+    assert second_day["prev_close"] == pytest.approx(aaa["close"][SLOTS - 1] / aaa["close"][SLOTS] - 1.0)
+
+
+def test_a_bar_is_known_when_it_ends_and_its_shape_is_relative_to_its_close() -> None:
+    aaa = BARS[BARS["symbol"] == "AAA"].reset_index(drop=True)
+    row = build(BARS).query("symbol == 'AAA'").iloc[20]
+    assert row["known_at"] == row["ts"] + pd.Timedelta(minutes=5) == aaa["ts"][20] + pd.Timedelta(minutes=5)
+    for name in ("open", "high", "low"):
+        assert row[name] == pytest.approx(aaa[name][20] / aaa["close"][20] - 1.0)
+    assert row["return_3"] == pytest.approx(aaa["close"][20] / aaa["close"][17] - 1.0)
+    seen = aaa[:21]
+    vwap = ((seen["high"] + seen["low"] + seen["close"]) / 3 * seen["volume"]).sum() / seen["volume"].sum()
+    assert row["vwap_distance"] == pytest.approx(aaa["close"][20] / vwap - 1.0)
+    assert row["ticker_AAA"] == 1 and row["ticker_BBB"] == 0
+
+
+def test_volume_is_measured_against_the_tickers_own_earlier_sessions() -> None:
+    aaa = BARS[BARS["symbol"] == "AAA"].reset_index(drop=True)
+    medians = [aaa["volume"][day * SLOTS : (day + 1) * SLOTS].median() for day in range(5)]
+    row = build(BARS).query("symbol == 'AAA'").iloc[5 * SLOTS]
+    assert row["volume"] == pytest.approx(np.log(aaa["volume"][5 * SLOTS] / np.median(medians)))
+
+
+def test_the_market_is_spy_or_else_the_mean_of_the_tickers() -> None:
+    rows = build(BARS)
+    spy = rows[rows["symbol"] == "SPY"].set_index("ts")["return_3"]
+    aaa = rows[rows["symbol"] == "AAA"].set_index("ts")
+    pd.testing.assert_series_equal(aaa["market_return_3"], spy, check_names=False)
+    without = build_features(BARS[BARS["symbol"] != "SPY"])
+    mean = without.groupby("ts")["return_3"].mean()
+    seen = without[without["symbol"] == "AAA"].set_index("ts")["market_return_3"]
+    pd.testing.assert_series_equal(seen, mean, check_names=False)
+
+
+def test_sentiment_counts_from_its_time_on_and_for_a_day() -> None:
+    rows = build(BARS).query("symbol == 'AAA'").set_index("known_at")["grok_sentiment"]
+    assert np.isnan(rows[pd.Timestamp("2025-03-05 15:00", tz="UTC")])
+    assert rows[pd.Timestamp("2025-03-05 15:05", tz="UTC")] == 0.4
+    assert rows[pd.Timestamp("2025-03-06 15:00", tz="UTC")] == 0.4
+    assert np.isnan(rows[pd.Timestamp("2025-03-06 15:05", tz="UTC")])
+    assert build_features(BARS)["grok_sentiment"].isna().all()
+
+
+def test_the_session_is_new_yorks_on_both_sides_of_the_clock_change() -> None:
+    days = BARS["ts"].dt.tz_convert("America/New_York").dt.date
+    assert BARS.groupby(days)["ts"].min().dt.hour.nunique() == 2
+    assert build(BARS).groupby(days)["time_of_day"].agg(["min", "max"]).drop_duplicates().values.tolist() == [
+        [1 / 78, 1]
+    ]
+
+
+def test_bars_outside_the_regular_session_are_left_out() -> None:
+    early = BARS.head(1).assign(ts=BARS["ts"].min() - pd.Timedelta(minutes=5))
+    pd.testing.assert_frame_equal(build(pd.concat([BARS, early])), build(BARS))
+
+
+def test_naive_times_and_double_bars_are_refused() -> None:
+    with pytest.raises(ValueError, match="aware"):
+        build_features(BARS.assign(ts=BARS["ts"].dt.tz_localize(None)))
+    with pytest.raises(ValueError, match="two bars"):
+        build_features(pd.concat([BARS, BARS.head(1)]))
+
+
+def test_a_label_is_the_return_to_the_close_of_the_bar_that_ends_at_the_horizon() -> None:
+    aaa = BARS[BARS["symbol"] == "AAA"].reset_index(drop=True)
+    labels = label_returns(BARS, 30).query("symbol == 'AAA'").reset_index(drop=True)
+    assert labels["label_return"][10] == pytest.approx(aaa["close"][16] / aaa["close"][10] - 1.0)
+    assert labels["matures_at"][10] == aaa["ts"][16] + pd.Timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("horizon", [15, 30, 60])
+def test_no_label_crosses_the_night_or_bridges_a_missing_bar(horizon: int) -> None:
+    steps = horizon // 5
+    labels = label_returns(BARS, horizon)
+    slot = build(BARS)["time_of_day"].mul(SLOTS).round()
+    assert (labels["label_return"].isna() == (slot > SLOTS - steps)).all()
+    missing = label_returns(BARS.drop(index=20), horizon).query("symbol == 'AAA'").set_index("ts")["label_return"]
+    assert np.isnan(missing[BARS["ts"][20 - steps]]) and not np.isnan(missing[BARS["ts"][21 - steps]])
+
+
+@pytest.mark.parametrize("horizon", [0, -5, 7])
+def test_a_horizon_that_is_no_whole_number_of_bars_is_refused(horizon: int) -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        label_returns(BARS, horizon)
+
+
+def test_rows_and_labels_stand_in_the_same_order() -> None:
+    rows, labels = build(BARS), label_returns(BARS.sample(frac=1.0, random_state=3), 15)
+    pd.testing.assert_frame_equal(rows[["symbol", "ts", "known_at"]], labels[["symbol", "ts", "known_at"]])
