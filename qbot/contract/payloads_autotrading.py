@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from qbot.contract.fields import (
     ClockTime,
@@ -18,18 +19,21 @@ from qbot.contract.fields import (
     TimeZone,
     Usd,
 )
+from qbot.types import Strategy as Strategy
 
 
-class Strategy(StrEnum):
-    """How far the thresholds are bent. One document says BALANCED, the other MODERATE: they are the same."""
+def _strategy(value: Any) -> Any:
+    name = "MODERATE" if value == "BALANCED" else value
+    if not isinstance(name, str) or name not in Strategy.__members__:
+        raise ValueError("not a strategy")
+    return Strategy[name]
 
-    CONSERVATIVE = "CONSERVATIVE"
-    MODERATE = "MODERATE"
-    AGGRESSIVE = "AGGRESSIVE"
 
-    @classmethod
-    def _missing_(cls, value: object) -> Strategy | None:
-        return cls.MODERATE if value == "BALANCED" else None
+StrategyName = Annotated[
+    Strategy,
+    BeforeValidator(_strategy),
+    Field(description="How far the thresholds are bent; BALANCED is MODERATE."),
+]
 
 
 class AutotradingStatus(StrEnum):
@@ -70,7 +74,7 @@ class AutotradingSession(PartialPayload):
     buy_threshold_pct: Fraction | None = Field(None, description="Buy above this forecast return; fraction.")
     sell_threshold_pct: Fraction | None = Field(None, description="Sell below minus this return; fraction.")
     max_position_per_trade: Shares | None = Field(None, description="Shares an order.")
-    strategy: Strategy | None = None
+    strategy: StrategyName | None = None
     timestamp: Timestamp | None = Field(None, description="When the frontend wrote it; old ones are valid.")
     source: Name | None = Field(None, description="`frontend_ui` starts trading; nothing else does.")
     market_hours_check: bool | None = Field(None, description="False drops trading_hours, never the calendar.")

@@ -1,8 +1,7 @@
-"""Payloads of the settings that frontends write. Every field may be left out; `defaults` has the documented values."""
+"""Payloads of the settings that frontends write. Every field may be left out; 0 as a limit allows nothing."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -20,13 +19,8 @@ from qbot.contract.fields import (
     Timestamp,
     UsdLimit,
 )
-from qbot.contract.payloads_autotrading import Strategy
-
-
-class SizingMethod(StrEnum):
-    FIXED = "FIXED"
-    PERCENTAGE = "PERCENTAGE"
-    VOLATILITY_BASED = "VOLATILITY_BASED"
+from qbot.contract.payloads_autotrading import StrategyName
+from qbot.types import SizingMethod as SizingMethod
 
 
 class TradingSettings(PartialPayload):
@@ -36,7 +30,7 @@ class TradingSettings(PartialPayload):
     buy_threshold_pct: Fraction | None = Field(None, description="Buy above this forecast return; fraction.")
     sell_threshold_pct: Fraction | None = Field(None, description="Sell below minus this return; fraction.")
     max_position_per_trade: Shares | None = Field(None, description="Shares an order.")
-    strategy: Strategy | None = None
+    strategy: StrategyName | None = None
     last_updated: Timestamp | None = None
     updated_by: Text | None = None
 
@@ -74,7 +68,7 @@ class TradingConfig(PartialPayload):
 class BotStrategy(PartialPayload):
     """`frontend:bot_strategy`."""
 
-    strategy_type: Strategy | None = None
+    strategy_type: StrategyName | None = None
     use_grok_signals: bool | None = None
     use_ml_predictions: bool | None = None
     use_technical_analysis: bool | None = None

@@ -9,14 +9,14 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from qbot.contract import defaults, examples, keys
+from qbot.contract import examples, keys
 from qbot.contract.key import Direction, Key, Reading
 from qbot.contract.merge import merge_partial
-from qbot.contract.payloads_autotrading import AutotradingSession, Strategy, TradingHours
+from qbot.contract.payloads_autotrading import AutotradingSession, TradingHours
 from qbot.contract.payloads_orders import MalformedOrder, ManualOrder, ManualOrderStatus
 from qbot.contract.payloads_settings import RiskSettings, TradingSettings
 from qbot.contract.payloads_trading import TradeLogEntry
-from qbot.types import Side
+from qbot.types import Side, Strategy
 
 DOCUMENTED = [(name, index) for name in keys.ENTRIES for index in range(len(examples.documented(name)))]
 
@@ -160,10 +160,9 @@ def test_impossible_trading_hours_are_refused(hours: dict[str, str | None]) -> N
 
 
 def test_a_partial_object_changes_just_the_fields_it_has() -> None:
-    part = keys.TRADING_SETTINGS.reading(b'{"enabled": true}')
-    merged = merge_partial(defaults.TRADING_SETTINGS, part)
-    assert merged == defaults.TRADING_SETTINGS.model_copy(update={"enabled": True})
-    assert merged.buy_threshold_pct == 0.05
+    good = TradingSettings(enabled=False, buy_threshold_pct=0.05, strategy=Strategy.AGGRESSIVE)
+    merged = merge_partial(good, keys.TRADING_SETTINGS.reading(b'{"enabled": true}'))
+    assert merged == TradingSettings(enabled=True, buy_threshold_pct=0.05, strategy=Strategy.AGGRESSIVE)
 
 
 def test_a_partial_object_inside_another_changes_just_its_fields() -> None:
@@ -176,11 +175,6 @@ def test_a_partial_object_inside_another_changes_just_its_fields() -> None:
 def test_an_absent_or_invalid_object_leaves_the_last_good_one(raw: bytes | None) -> None:
     good = TradingSettings(enabled=False, buy_threshold_pct=0.01)
     assert merge_partial(good, keys.TRADING_SETTINGS.reading(raw)) is good
-
-
-def test_nothing_trades_by_default() -> None:
-    assert defaults.TRADING_SETTINGS.enabled is False
-    assert defaults.TRADING_CONFIG.paper_mode is True
 
 
 GOOD_ORDER = {"order_id": "m1", "symbol": "AAPL", "side": "BUY", "quantity": 10, "order_type": "MARKET"}
