@@ -117,6 +117,11 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
+def pause(seconds: float) -> None:
+    """Wait on the wall."""
+    time.sleep(seconds)
+
+
 def market_day(market: datetime) -> str:
     """The New York calendar day of a market time, `YYYY-MM-DD`: caps count by it."""
     return market.astimezone(NEW_YORK).date().isoformat()

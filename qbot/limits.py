@@ -28,11 +28,22 @@ CLOCK_SKEW_S = 60  # a quote stamped further in the future than this is not beli
 # Losses have no documented key.
 MAX_DAY_LOSS_PCT = Decimal("0.05")  # of the day's opening equity: entries stop, exits go on
 
+# Training.
+TRAINING_MIN_ROWS = 150  # documented: a ticker with fewer usable rows is left out
+TRAINING_LIMIT_S = 900.0  # a training that has not ended by then hangs
+
 # Orders.
 PRICE_COLLAR_PCT = Decimal("0.02")  # a limit further than this from the last quote is a mistake
 MAX_ORDER_NOTIONAL_USD = Decimal("250000")  # fat-finger stop above any documented setting
 CLIENT_ORDER_ID_MAX = 128  # the venue's limit
 CANCELS_RESERVED_PER_MINUTE = 40  # of the venue's 200 requests a minute
+
+SEND_GRACE_S = 20  # a sender needs at most a connect, a read and a release of shares; younger intents are left to it
+ABANDON_INTENT_S = 180  # the venue has been seen to accept a timed-out order only after minutes
+RELEASE_WAIT_S = 3.0  # a cancel takes well under a second; it may also stick, and the emergency comes first
+RELEASE_POLL_S = 0.1
+EMERGENCY_MAX_AGE_S = 3_600  # a CLOSE_ALL older than this stops trading and alerts, but sells nothing
+FLATTEN_WAIT_S = 20.0  # beyond it the emergency reports what is still held, and the next tick goes on
 
 # HTTP towards the broker: (connect, read). Longer than any answer seen, shorter than the emergency interval.
 BROKER_TIMEOUT_S = (3.0, 10.0)

@@ -123,7 +123,8 @@ def _reconciled(case: Case) -> Refusal | None:
 
 
 def _market_open(case: Case) -> Refusal | None:
-    if case.market.market_open:
+    a_humans_exit = case.proposal.kind is IntentKind.EXIT and not case.automatic
+    if case.market.market_open or a_humans_exit:  # the venue keeps it for the open
         return None
     known = case.market.market_open is not None
     return "MARKET_CLOSED", "the exchange is closed" if known else "whether the exchange is open is unknown", {}
@@ -321,7 +322,7 @@ ENTRY_CHECKS: tuple[Check, ...] = (
     _forecast, _collar, _excluded, _day_loss, _cooldown, _trades_per_run, _daily_trades, _per_ticker, _shares,
     _order_size, _duplicate, _opposite, _diversification, _position_share, _daily_notional, _capital, _cash,
 )  # fmt: skip
-EXIT_CHECKS: tuple[Check, ...] = (_latch, _state, _paper, _market_open, _quantity, _direction, _held, _duplicate)
+EXIT_CHECKS: tuple[Check, ...] = (_latch, _state, _market_open, _quantity, _direction, _held, _duplicate)
 
 
 def evaluate(case: Case) -> Verdict:

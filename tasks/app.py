@@ -71,6 +71,7 @@ def _configuration() -> dict[str, Any]:
         "worker_send_task_events": True,
         "task_send_sent_event": True,
         "beat_enable_remote_control": True,
+        "beat_max_loop_interval": 1,  # seconds until beat sees a signal, or a change of its rows
         "timezone": "UTC",
         "enable_utc": True,
     }

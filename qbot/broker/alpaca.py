@@ -49,7 +49,10 @@ class AlpacaBroker:
     def clock(self) -> MarketClock:
         raw = self._get("/clock")
         return MarketClock(
-            _time(raw["timestamp"]), bool(raw["is_open"]), _time(raw["next_open"]), _time(raw["next_close"])
+            parse_time(raw["timestamp"]),
+            bool(raw["is_open"]),
+            parse_time(raw["next_open"]),
+            parse_time(raw["next_close"]),
         )
 
     def account(self) -> Account:
@@ -74,7 +77,7 @@ class AlpacaBroker:
             query = {"status": "all", "limit": ORDERS_PAGE, "nested": "true", "direction": "asc"}
             page = self._get("/orders", {**query, "after": after.isoformat()})
             orders.update((order.broker_order_id, order) for order in _with_legs(page))
-            last = _time(page[-1]["submitted_at"]) if page else after
+            last = parse_time(page[-1]["submitted_at"]) if page else after
             if len(page) < ORDERS_PAGE or last <= after:
                 return list(orders.values())
             after = last
@@ -207,8 +210,8 @@ def _order(raw: Raw, parent_id: str | None = None) -> BrokerOrder:
         limit_price_usd=_decimal(raw.get("limit_price")),
         stop_price_usd=_decimal(raw.get("stop_price")),
         status=raw["status"],
-        created_at=_time(raw["created_at"]),
-        updated_at=_time(raw["updated_at"] or raw["created_at"]),
+        created_at=parse_time(raw["created_at"]),
+        updated_at=parse_time(raw["updated_at"] or raw["created_at"]),
         parent_id=parent_id,
         order_class=raw.get("order_class") or "",
         raw=raw,
@@ -235,7 +238,7 @@ def _fill(raw: Raw) -> Fill:
         side=Side.SELL if raw["side"].startswith("sell") else Side.BUY,
         qty=Decimal(raw["qty"]),
         price_usd=Decimal(raw["price"]),
-        at=_time(raw["transaction_time"]),
+        at=parse_time(raw["transaction_time"]),
     )
 
 
@@ -248,7 +251,7 @@ def _decimal(value: str | None) -> Decimal | None:
     return None if value is None else Decimal(value)
 
 
-def _time(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """RFC 3339 with up to nine fractional digits; Python keeps six."""
     return datetime.fromisoformat(text).astimezone(UTC)
 

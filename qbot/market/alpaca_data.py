@@ -29,6 +29,8 @@ BAR_COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
 class AlpacaData:
     """Market data of one account's feed."""
 
+    source = SOURCE
+
     def __init__(self, client: StockHistoricalDataClient, feed: DataFeed) -> None:
         harden(client)
         self._client = client
@@ -45,7 +47,7 @@ class AlpacaData:
         return quotes
 
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
-        """Five-minute bars with `ts` (start of the bar) in [start, end): columns BAR_COLUMNS, split adjusted."""
+        """Five-minute bars that start at or after `start` and were complete at `end`: BAR_COLUMNS, split adjusted."""
 
         def fetch(batch: Sequence[str]) -> Any:
             request = StockBarsRequest(
@@ -63,7 +65,8 @@ class AlpacaData:
         frame = pd.DataFrame(rows, columns=list(BAR_COLUMNS))
         frame["ts"] = pd.to_datetime(frame["ts"], utc=True)
         sound = (frame[["open", "high", "low", "close"]] > 0).all(axis=1)
-        return frame[sound & (frame["ts"] < pd.Timestamp(end))].reset_index(drop=True)
+        complete = frame["ts"] + pd.Timedelta(minutes=BAR_MINUTES) <= pd.Timestamp(end)
+        return frame[sound & complete].reset_index(drop=True)
 
     def _snapshots(self, batch: Sequence[str]) -> Any:
         return self._client.get_stock_snapshot(StockSnapshotRequest(symbol_or_symbols=list(batch), feed=self._feed))

@@ -93,16 +93,33 @@ def intent(connection: Connection, client_order_id: str) -> Row | None:
     return dict(row) if row else None
 
 
+def fate(connection: Connection, client_order_id: str) -> Row | None:
+    """What became of an intent: `intent_status`, `error`, and `order_status` as far as an order is known."""
+    joined = intents.join(orders, orders.c.client_order_id == intents.c.client_order_id, isouter=True)
+    columns = (intents.c.status.label("intent_status"), intents.c.error, orders.c.status.label("order_status"))
+    query = sa.select(*columns).select_from(joined).where(intents.c.client_order_id == client_order_id)
+    row = connection.execute(query).mappings().first()
+    return dict(row) if row else None
+
+
 def unsettled_intents(connection: Connection) -> list[Row]:
     """Intents whose order may still be on its way, oldest first."""
     query = intents.select().where(intents.c.status.in_(UNSETTLED)).order_by(intents.c.created_at_wall)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def mark_intent(connection: Connection, client_order_id: str, **changed: Any) -> None:
-    """Change columns of one intent."""
-    mine = intents.c.client_order_id == client_order_id
-    connection.execute(intents.update().where(mine).values(**changed))
+def mark_unsent(connection: Connection, client_order_id: str, status: str, why: str) -> None:
+    """Record that an intent was refused, given up or is in doubt, unless its order was found meanwhile."""
+    mine = sa.and_(intents.c.client_order_id == client_order_id, intents.c.status.in_((COMMITTED, IN_DOUBT)))
+    connection.execute(intents.update().where(mine).values(status=status, error=why))
+
+
+def net_quantities(connection: Connection) -> dict[str, Decimal]:
+    """Shares held by the sum of all fills, symbols at zero left out."""
+    signed = sa.case((fills.c.side == Side.BUY, fills.c.qty), else_=-fills.c.qty)
+    total = sa.func.sum(signed)
+    query = sa.select(fills.c.symbol, total).group_by(fills.c.symbol).having(total != 0)
+    return dict(connection.execute(query).tuples().all())
 
 
 def record_orders(connection: Connection, seen: Sequence[BrokerOrder], wall: datetime) -> None:

@@ -63,6 +63,12 @@ def revise_settings(connection: Connection, effective: Row, wall: datetime) -> t
     return int(made.scalar_one()), True
 
 
+def newest_settings(connection: Connection) -> dict[str, Any]:
+    """The effective settings of the newest revision; empty before the first."""
+    query = sa.select(settings_revisions.c.effective).order_by(settings_revisions.c.revision.desc()).limit(1)
+    return dict(connection.execute(query).scalar() or {})
+
+
 def first_time(connection: Connection, kind: str, key: str, wall: datetime, outcome: Row | None = None) -> bool:
     """True for the one caller who may act on this request; it is remembered for ever, with the transaction."""
     values = {"kind": kind, "key": key, "outcome": dict(outcome or {}), "at_wall": wall}

@@ -1,0 +1,258 @@
+"""What humans want, taken from the board into Postgres: the effective settings, the switch, the emergency latch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import Connection
+
+from qbot import configuration, execution, session
+from qbot.contract import keys
+from qbot.contract.board import Snapshot
+from qbot.contract.key import Key
+from qbot.contract.payloads_autotrading import AutotradingStatus
+from qbot.contract.payloads_backend import AlertType, Severity
+from qbot.contract.payloads_channels import StrategyConfigChange
+from qbot.contract.payloads_settings import RiskSettings, TradingSettings
+from qbot.errors import BrokerError, StoreUnavailable
+from qbot.runtime import Runtime
+from qbot.session import Event, Inputs, Observed, Switch
+from qbot.store import state
+from qbot.store.engine import transaction
+from qbot.types import TradingConfig
+
+log = structlog.get_logger(__name__)
+
+BACKEND = "qbot"  # `updated_by` of what QBot mirrors
+OWN = "own"  # in Switch.seen: fingerprints of mirrored values, comma-separated
+ALERT_LIFE = timedelta(hours=1)
+SWITCH_KEYS: tuple[Key[Any], ...] = (
+    keys.AUTOTRADING_ENABLED,
+    keys.TRADING_SETTINGS,
+    keys.AUTOTRADING_STATUS,
+    keys.RISK_SETTINGS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The effective configuration with its revision, and the reasons why entries must wait, if there are any."""
+
+    config: TradingConfig
+    revision: int
+    invalid: str | None
+    live_problem: str | None
+
+    @property
+    def problem(self) -> str | None:
+        """What makes the state CONFIG_ERROR."""
+        return self.invalid or self.live_problem
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def sync_settings(rt: Runtime) -> Settings:
+    """Merge every settings key into the effective configuration; a change makes a new revision and is announced."""
+    snapshot = rt.board.read_many(configuration.SOURCES)
+    with transaction(rt.engine) as connection:
+        before = state.newest_settings(connection)
+        found = configuration.effective(snapshot, before.get("documents", {}))
+        readable = configuration.readable(found.config)
+        body = {"config": readable, "documents": found.documents.stored()}
+        revision, changed = state.revise_settings(connection, body, rt.wall())
+        if found.problem:
+            alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.WARNING, "Settings are invalid", found.problem)
+    if changed:
+        _announce(rt, before.get("config", {}), readable, revision)
+    return Settings(found.config, revision, found.problem, live_problem(rt, found.config))
+
+
+def live_problem(rt: Runtime, config: TradingConfig) -> str | None:
+    """Why live trading, asked for in Redis, is not done: this version trades on paper accounts only."""
+    if config.paper_mode:
+        return None
+    if not rt.settings.allow_live:
+        return "paper_mode is false, but QBOT_ALLOW_LIVE is not true: QBot stays on paper"
+    return "live trading is not offered by this version: QBot stays on paper"
+
+
+def _announce(rt: Runtime, before: Mapping[str, Any], after: Mapping[str, Any], revision: int) -> None:
+    now = rt.wall()
+    changes = [
+        StrategyConfigChange(key=name, value=value, revision=revision, timestamp=now)
+        for name, value in after.items()
+        if before.get(name) != value
+    ]
+    rt.board.publish(keys.STRATEGY_CONFIG, changes)
+
+
+# --- the switch ------------------------------------------------------------------------------------------------------
+
+
+def sync_switch(rt: Runtime) -> Switch:
+    """One step of the switch from what the board shows now; a stop cancels the open entries at once.
+
+    The board is read under the switch's lock, so that no worker acts upon an older view than another before it.
+    """
+    with transaction(rt.engine) as connection:
+        before = state.load_switch(connection, for_update=True)
+        snapshot = rt.board.read_many(SWITCH_KEYS)
+        own = frozenset(((before.seen or {}).get(OWN) or "").split(","))
+        after, events = session.step(before, observed(snapshot), own)
+        mirrors = _mirrors(after, snapshot, rt.wall())
+        after = replace(after, seen={**(after.seen or {}), OWN: _own(mirrors) or ",".join(sorted(own))})
+        if after != before:
+            state.save_switch(connection, after, events, rt.wall())
+    _write_mirrors(rt, mirrors, snapshot)
+    if Event.STOPPED in events or Event.LATCHED in events:
+        _stopped(rt, after)
+    for event in events:
+        log.info("switch", what=str(event), session_id=after.session_id, reason=after.reason)
+    return after
+
+
+def latch(rt: Runtime, reason: str) -> Switch:
+    """Latch the emergency stop in Postgres and on the board. Open orders are the caller's business."""
+    with transaction(rt.engine) as connection:
+        before = state.load_switch(connection, for_update=True)
+        after = session.latch(before, reason)
+        state.save_switch(connection, after, [Event.LATCHED], rt.wall())
+    return sync_switch(rt)
+
+
+def release(rt: Runtime) -> Switch:
+    """A human's release of the latch; trading needs a new start afterwards."""
+    with transaction(rt.engine) as connection:
+        before = state.load_switch(connection, for_update=True)
+        after = replace(before, latched=False, reason="released by a human; a new start is needed")
+        state.save_switch(connection, after, [Event.RELEASED], rt.wall())
+    return sync_switch(rt)
+
+
+def observed(snapshot: Snapshot) -> Inputs:
+    """The four switching keys as the pure step wants them. An invalid value neither starts nor stops."""
+    enabled, settings = snapshot[keys.AUTOTRADING_ENABLED], snapshot[keys.TRADING_SETTINGS]
+    status, risk = snapshot[keys.AUTOTRADING_STATUS], snapshot[keys.RISK_SETTINGS]
+    return Inputs(
+        enabled=Observed(
+            fingerprint=enabled.fingerprint,
+            on=enabled.value.enabled if enabled.value else None,
+            session_id=enabled.value.session_id if enabled.value else None,
+            source=enabled.value.source if enabled.value else None,
+        ),
+        settings=Observed(settings.fingerprint, settings.value.enabled if settings.value else None),
+        status=Observed(status.fingerprint, status.value is AutotradingStatus.ACTIVE if status.value else None),
+        risk=Observed(risk.fingerprint, risk.value.emergency_stop_active if risk.value else None),
+    )
+
+
+def _mirrors(switch: Switch, snapshot: Snapshot, now: datetime) -> list[tuple[Key[Any], Any]]:
+    """Values of shared keys that must follow the switch: the documented defaults, and `false` after a stop."""
+    writes: list[tuple[Key[Any], Any]] = []
+    settings, risk = snapshot[keys.TRADING_SETTINGS], snapshot[keys.RISK_SETTINGS]
+    if not settings.present:
+        writes.append((keys.TRADING_SETTINGS, _default_settings(now)))
+    elif settings.value is not None and settings.value.enabled and not switch.on:
+        off = {"enabled": False, "updated_by": BACKEND, "last_updated": now}
+        writes.append((keys.TRADING_SETTINGS, settings.value.model_copy(update=off)))
+    if not risk.present:
+        writes.append((keys.RISK_SETTINGS, _default_risk(switch.latched)))
+    elif risk.value is not None and bool(risk.value.emergency_stop_active) is not switch.latched:
+        writes.append((keys.RISK_SETTINGS, risk.value.model_copy(update={"emergency_stop_active": switch.latched})))
+    return writes
+
+
+def _default_settings(now: datetime) -> TradingSettings:
+    default = configuration.DEFAULTS
+    return TradingSettings(
+        enabled=False,
+        buy_threshold_pct=default.buy_threshold_pct,
+        sell_threshold_pct=default.sell_threshold_pct,
+        max_position_per_trade=default.max_position_per_trade,
+        strategy=default.strategy.value,  # type: ignore[arg-type]
+        last_updated=now,
+        updated_by=BACKEND,
+    )
+
+
+def _default_risk(latched: bool) -> RiskSettings:
+    default = configuration.DEFAULTS
+    return RiskSettings(
+        daily_notional_cap=default.daily_notional_cap_usd,
+        max_position_per_ticker=default.max_position_per_ticker,
+        cooldown_minutes=default.cooldown_minutes,
+        max_trades_per_run=default.max_trades_per_run,
+        emergency_stop_active=latched,
+    )
+
+
+def _own(mirrors: list[tuple[Key[Any], Any]]) -> str:
+    return ",".join(sorted(hashlib.sha256(key.encode(value)).hexdigest() for key, value in mirrors))
+
+
+def _write_mirrors(rt: Runtime, mirrors: list[tuple[Key[Any], Any]], snapshot: Snapshot) -> None:
+    """Write a mirrored value unless a frontend has written meanwhile: then the next step judges what it wrote."""
+    for key, value in mirrors:
+        rt.board.update(key, partial(_unless_changed, snapshot[key].value, value), now=rt.wall())
+
+
+def _unless_changed(seen: Any, mirrored: Any, now: Any) -> Any:
+    return mirrored if now == seen else None
+
+
+def _stopped(rt: Runtime, switch: Switch) -> None:
+    try:
+        cancelled = execution.cancel_entries(rt.broker, automatic_only=not switch.latched)
+    except BrokerError as error:
+        title = "Entries could not be cancelled"
+        raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, title, str(error))
+        raise
+    log.info("entries_cancelled", count=cancelled, reason=switch.reason)
+    rt.board.write(keys.AUTOTRADING_STOPPED_AT, rt.wall(), now=rt.wall())
+
+
+# --- telling a human -------------------------------------------------------------------------------------------------
+
+
+def raise_alert(
+    rt: Runtime, kind: AlertType, severity: Severity, title: str, message: str, symbol: str | None = None
+) -> None:
+    """As `alert`, in a transaction of its own; without Postgres it is at least in the log."""
+    try:
+        with transaction(rt.engine) as connection:
+            alert(rt, connection, kind, severity, title, message, symbol)
+    except StoreUnavailable as error:
+        log.error("alert_not_stored", title=title, message=message, why=str(error))
+
+
+def alert(
+    rt: Runtime,
+    connection: Connection,
+    kind: AlertType,
+    severity: Severity,
+    title: str,
+    message: str,
+    symbol: str | None = None,
+) -> None:
+    """Raise an alert; the same trouble alerts once an hour."""
+    now = rt.wall()
+    same = hashlib.sha256(f"{kind}{title}{message}{symbol}".encode()).hexdigest()[:16]
+    row = {
+        "alert_id": f"alert_{now:%Y%m%dT%H}_{same}",
+        "type": str(kind),
+        "severity": str(severity),
+        "symbol": symbol,
+        "title": title,
+        "message": message[:1_000],
+        "triggered_at_wall": now,
+        "expires_at_wall": now + ALERT_LIFE,
+    }
+    if state.raise_alerts(connection, [row]):
+        log.warning("alert", severity=str(severity), title=title, message=message)

@@ -1,0 +1,155 @@
+"""The emergency switch: block → cancel → flatten → verify → report. It beats everything else.
+
+Blocking comes first and alone decides whether anything new can be sent; what follows is asked for again until the
+broker confirms it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import structlog
+
+from qbot import clock, control, execution, limits
+from qbot.contract import keys
+from qbot.contract.payloads_backend import AlertType, Severity
+from qbot.contract.payloads_orders import EmergencyAction, EmergencyKind
+from qbot.errors import BrokerError, StoreUnavailable
+from qbot.market.calendar import market_hours
+from qbot.risk import Market
+from qbot.runtime import Runtime
+from qbot.store import state
+from qbot.store.engine import transaction
+from qbot.types import Position, Source, TradingState
+
+log = structlog.get_logger(__name__)
+HANDLED = "emergency"
+
+
+def handle(rt: Runtime) -> str | None:
+    """Carry out `frontend:emergency_actions` if it is confirmed and new; what was done, or None.
+
+    An action is identified by its session and time, and is carried out once. Raises BrokerError when the broker cannot
+    be asked: trading is blocked by then, and the next tick goes on.
+    """
+    reading = rt.board.read(keys.EMERGENCY_ACTIONS)
+    action = reading.value
+    if reading.problem:
+        control.raise_alert(
+            rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "The emergency action is unreadable", reading.problem
+        )
+    if action is None or not action.confirmed:
+        return None
+    key = _identity(action)
+    try:
+        with transaction(rt.engine) as connection:
+            done = state.known(connection, HANDLED, [key]).get(key, {}).get("done", False)
+    except StoreUnavailable:
+        done = False  # asking for the same stop twice does no harm, missing it would
+    if done:
+        return None
+    report = _carry_out(rt, action)
+    with transaction(rt.engine) as connection:
+        state.first_time(connection, HANDLED, key, rt.wall())
+        state.set_outcome(connection, HANDLED, key, {"done": True, "report": report})
+    log.warning("emergency", action=str(action.action), report=report)
+    return report
+
+
+def _identity(action: EmergencyAction) -> str:
+    at = action.timestamp.isoformat() if action.timestamp else ""
+    return hashlib.sha256(f"{action.session_id}|{at}|{action.action}".encode()).hexdigest()
+
+
+def _carry_out(rt: Runtime, action: EmergencyAction) -> str:
+    if action.action is EmergencyKind.CANCEL_ALL_ORDERS:
+        count = rt.broker.cancel_all()
+        message = (
+            f"{count} orders cancelled on request: {action.reason or 'no reason given'}. Positions are unprotected."
+        )
+        control.raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, "All orders were cancelled", message)
+        return message
+    try:
+        control.latch(rt, f"{action.action}: {action.reason or 'no reason given'}")
+    except StoreUnavailable:
+        log.error("latch_not_recorded", why="Postgres is not reachable; without it nothing can be entered either")
+    if action.action is EmergencyKind.STOP_ALL_TRADING or _too_old(action, rt.wall()):
+        count = execution.cancel_entries(rt.broker, automatic_only=False)
+        message = f"trading stopped, {count} entries cancelled"
+    else:
+        message = _flatten(rt, action)
+    control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "Emergency stop", message)
+    return message
+
+
+def _too_old(action: EmergencyAction, now: datetime) -> bool:
+    """An old CLOSE_ALL that appears, say from a restored backup, stops trading but sells nothing."""
+    return action.timestamp is None or (now - action.timestamp).total_seconds() > limits.EMERGENCY_MAX_AGE_S
+
+
+def _flatten(rt: Runtime, action: EmergencyAction) -> str:
+    """Cancel all, sell every position, and look until the broker shows none. Raises BrokerError if some remain."""
+    rt.broker.cancel_all()
+    deadline = clock.monotonic_s() + limits.FLATTEN_WAIT_S
+    held = _held(rt)
+    count, asked = len(held), False
+    while held:
+        if not rt.broker.open_orders() and not asked:
+            _sell(rt, held, action)
+            asked = True
+        if not market_hours(rt.market()).is_open:
+            return f"{count} positions are sold when the market opens"
+        if clock.monotonic_s() > deadline:
+            raise BrokerError(f"still held after {limits.FLATTEN_WAIT_S:.0f} s: {', '.join(sorted(held))}")
+        clock.pause(limits.RELEASE_POLL_S)
+        held = _held(rt)
+    return f"{count} positions closed and verified"
+
+
+def _held(rt: Runtime) -> dict[str, Position]:
+    return {position.symbol: position for position in rt.broker.positions() if position.qty > 0}
+
+
+def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) -> None:
+    """By committed intents like every order; without Postgres the venue itself is asked to flatten."""
+    at = action.timestamp or datetime(1970, 1, 1, tzinfo=UTC)
+    cycle_id = f"{execution.EMERGENCY_PREFIX}{at:%Y%m%dT%H%M%S}-{rt.wall():%H%M%S}"
+    try:
+        settings = control.sync_settings(rt)
+        with transaction(rt.engine) as connection:
+            epoch = state.load_switch(connection).epoch
+        judged = execution.commit(
+            rt.engine,
+            [execution.exit_proposal(position, Source.EMERGENCY) for position in held.values()],
+            settings.config,
+            _market(rt, held),
+            cycle_id=cycle_id,
+            revision=settings.revision,
+            epoch=epoch,
+            snapshot_wall=rt.wall(),
+            wall=rt.wall(),
+        )
+    except StoreUnavailable:
+        rt.broker.close_all(sorted(held))
+        return
+    execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
+
+
+def _market(rt: Runtime, held: Mapping[str, Position]) -> Market:
+    return Market(
+        now=rt.market(),
+        state=TradingState.HALTED,
+        latched=True,
+        market_open=None,
+        reconciled=False,
+        settings_problem=None,
+        paper_problem=None,
+        account=None,
+        quotes={},
+        positions=held,
+        open_orders=(),
+        max_day_loss_pct=Decimal(0),
+    )

@@ -1,0 +1,398 @@
+"""Intent → order → fill. Nothing is sent that is not committed first; doubt is settled by lookup, never by sending
+again. This module and `qbot.emergency` are the only ones that talk to the broker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import Engine
+
+from qbot import clock, limits, risk
+from qbot.broker.protocol import Broker
+from qbot.errors import BrokerError, BrokerRejected, OrderInDoubt
+from qbot.store import ledger, state
+from qbot.store.engine import transaction
+from qbot.types import (
+    Account,
+    BrokerOrder,
+    IntentKind,
+    OrderSpec,
+    OrderType,
+    Position,
+    Proposal,
+    Side,
+    Signal,
+    TimeInForce,
+    TradingConfig,
+    TradingState,
+    Usage,
+    Verdict,
+)
+
+log = structlog.get_logger(__name__)
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+ID_PREFIX, CYCLE_PREFIX, MANUAL_PREFIX, EMERGENCY_PREFIX = "qbot", "c", "m", "e"  # of every client_order_id
+COMPARE_ATTEMPTS = 2
+OVERLAP = timedelta(minutes=1)  # asked for again at every reconcile: recording twice is harmless, a gap is not
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The broker's state at one moment, after the ledger took it over. `drift` names symbols that do not agree."""
+
+    account: Account
+    positions: Mapping[str, Position]
+    open_orders: Sequence[BrokerOrder]
+    taken_at_wall: datetime
+    new_fills: int
+    drift: Mapping[str, str]
+
+    @property
+    def reconciled(self) -> bool:
+        return not self.drift
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A committed intent, ready to be sent."""
+
+    spec: OrderSpec
+    kind: IntentKind
+
+
+# --- the broker's truth into the ledger ----------------------------------------------------------------------------
+
+
+def reconcile(broker: Broker, engine: Engine, wall: Callable[[], datetime], at: datetime) -> Books:
+    """Take over orders, fills, positions and cash from the broker; settle what is in doubt; compare.
+
+    Raises BrokerError or StoreUnavailable; then nothing is known and nothing may be entered.
+    """
+    with transaction(engine) as connection:
+        since_orders = ledger.last_order_at(connection) or BEGINNING
+        since_fills = ledger.last_fill_at(connection) or BEGINNING
+        believed_open = {row["broker_order_id"]: row for row in ledger.open_orders(connection)}
+    orders = {order.broker_order_id: order for order in broker.orders_since(since_orders - OVERLAP)}
+    for order in broker.open_orders():
+        orders.setdefault(order.broker_order_id, order)
+    for gone in believed_open.keys() - orders.keys():
+        found = broker.order_by_client_id(believed_open[gone]["client_order_id"])
+        if found is not None:
+            orders[gone] = found
+    with transaction(engine) as connection:
+        ledger.record_orders(connection, list(orders.values()), wall())
+    settle(broker, engine, wall)
+    return _compared(broker, engine, wall, at, since_fills, [order for order in orders.values() if order.open])
+
+
+def _compared(
+    broker: Broker,
+    engine: Engine,
+    wall: Callable[[], datetime],
+    at: datetime,
+    since: datetime,
+    resting: list[BrokerOrder],
+) -> Books:
+    """Fills, positions and cash, read again once when they do not agree: a fill may have come between two requests."""
+    new_fills = 0
+    for attempt in range(COMPARE_ATTEMPTS):
+        taken_at = wall()
+        fills = broker.fills_since(since - OVERLAP)
+        positions = {position.symbol: position for position in broker.positions()}
+        account = broker.account()
+        with transaction(engine) as connection:
+            new_fills += ledger.record_fills(connection, fills)
+            drift = differences(ledger.net_quantities(connection), positions)
+            if not drift or attempt == COMPARE_ATTEMPTS - 1:
+                ledger.record_equity(connection, account, at)
+                break
+    return Books(account, positions, resting, taken_at, new_fills, drift)
+
+
+def snapshot(broker: Broker, wall: Callable[[], datetime]) -> Books:
+    """The broker's account and positions as they are, nothing taken over: for showing, not for trading."""
+    taken_at = wall()
+    positions = {position.symbol: position for position in broker.positions()}
+    return Books(broker.account(), positions, (), taken_at, 0, {})
+
+
+def differences(held: Mapping[str, Decimal], positions: Mapping[str, Position]) -> dict[str, str]:
+    """Symbols whose fills in the ledger do not add up to the broker's position."""
+    found = {}
+    for symbol in sorted(held.keys() | positions.keys()):
+        here = held.get(symbol, Decimal(0))
+        there = positions[symbol].qty if symbol in positions else Decimal(0)
+        if here != there:
+            found[symbol] = f"ledger {here.normalize():f}, broker {there.normalize():f}"
+    return found
+
+
+def settle(broker: Broker, engine: Engine, wall: Callable[[], datetime]) -> int:
+    """Look up every intent whose fate is unknown; the number that still is.
+
+    "Not found" is not "cancelled": the intent keeps its reservation until ABANDON_INTENT_S have passed, and an order
+    that turns up later is taken over all the same.
+    """
+    with transaction(engine) as connection:
+        unknown = [row for row in ledger.unsettled_intents(connection) if row["status"] != ledger.SENT]
+    open_doubts = 0
+    for row in unknown:
+        age_s = (wall() - row["created_at_wall"]).total_seconds()
+        if row["status"] == ledger.COMMITTED and age_s < limits.SEND_GRACE_S:
+            continue  # its sender is probably still at it
+        found = broker.order_by_client_id(row["client_order_id"])
+        with transaction(engine) as connection:
+            if found is not None:
+                ledger.record_orders(connection, [found], wall())
+            elif age_s > limits.ABANDON_INTENT_S:
+                ledger.mark_unsent(connection, row["client_order_id"], ledger.ABANDONED, "never reached the venue")
+            else:
+                open_doubts += 1
+    return open_doubts
+
+
+# --- proposals into committed intents ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate said to one proposal, and the order it became if it was allowed."""
+
+    proposal: Proposal
+    verdict: Verdict
+    order: Order | None
+
+
+def commit(
+    engine: Engine,
+    proposals: Sequence[Proposal],
+    config: TradingConfig,
+    market: risk.Market,
+    *,
+    cycle_id: str,
+    revision: int,
+    epoch: int,
+    snapshot_wall: datetime,
+    wall: datetime,
+    extra_decisions: Sequence[Mapping[str, Any]] = (),
+) -> list[Judged]:
+    """Judge proposals and commit the allowed ones as intents, with their caps reserved, in one transaction.
+
+    `epoch` is the switch's as the cycle saw it: if someone stopped trading meanwhile, automatic entries are refused.
+    """
+    now = market.now
+    with transaction(engine) as connection:
+        ledger.lock_gate(connection)
+        if state.load_switch(connection).epoch != epoch:
+            market = replace(market, state=TradingState.HALTED)
+        since = now - timedelta(minutes=config.cooldown_minutes)
+        usage: Usage = ledger.usage(connection, clock.market_day(now), since, snapshot_wall)
+        judged = [
+            Judged(proposal, verdict, _order(proposal, config, market, cycle_id) if verdict.allowed else None)
+            for proposal, verdict in risk.gate(proposals, config, market, usage)
+        ]
+        rows = [decision_row(j.proposal, j.verdict, cycle_id, revision, now) for j in judged]
+        ledger.add_decisions(connection, [*rows, *extra_decisions])
+        intents = [_intent_row(j, row, now, wall, epoch) for j, row in zip(judged, rows, strict=True) if j.order]
+        ledger.add_intents(connection, intents)
+    return judged
+
+
+def orders_of(judged: Sequence[Judged]) -> list[Order]:
+    """The orders to send."""
+    return [one.order for one in judged if one.order is not None]
+
+
+def decision_row(proposal: Proposal, verdict: Verdict, cycle_id: str, revision: int, now: datetime) -> dict[str, Any]:
+    """The audit of one judged proposal."""
+    return {
+        "decision_id": f"{cycle_id}:{proposal.symbol}:{proposal.side}",
+        "cycle_id": cycle_id,
+        "symbol": proposal.symbol,
+        "action": str(proposal.side).upper(),
+        "allowed": verdict.allowed,
+        "refusal": verdict.refusal,
+        "message": verdict.message,
+        "numbers": verdict.numbers,
+        "signal": plain(proposal.signal) if proposal.signal else None,
+        "forecast_id": proposal.signal.forecast_id if proposal.signal else None,
+        "settings_revision": revision,
+        "decided_at": now,
+    }
+
+
+def hold_row(signal: Signal, cycle_id: str, revision: int, now: datetime, refusal: str, why: str) -> dict[str, Any]:
+    """The audit of a symbol for which nothing was proposed, and why not."""
+    return {
+        "decision_id": f"{cycle_id}:{signal.symbol}:hold",
+        "cycle_id": cycle_id,
+        "symbol": signal.symbol,
+        "action": str(signal.action),
+        "allowed": False,
+        "refusal": refusal,
+        "message": why,
+        "numbers": {},
+        "signal": plain(signal),
+        "forecast_id": signal.forecast_id,
+        "settings_revision": revision,
+        "decided_at": now,
+    }
+
+
+def client_order_id(cycle_id: str, symbol: str, side: Side) -> str:
+    """The one id of an order for ever: the same cycle can send the same order only once."""
+    made = f"{ID_PREFIX}-{cycle_id}-{symbol}-{side}"
+    if len(made) <= limits.CLIENT_ORDER_ID_MAX:
+        return made
+    return f"{ID_PREFIX}-{hashlib.sha256(made.encode()).hexdigest()}"
+
+
+def _order(proposal: Proposal, config: TradingConfig, market: risk.Market, cycle_id: str) -> Order:
+    spec = OrderSpec(
+        client_order_id=client_order_id(cycle_id, proposal.symbol, proposal.side),
+        symbol=proposal.symbol,
+        side=proposal.side,
+        qty=proposal.qty,
+        order_type=proposal.order_type,
+        time_in_force=proposal.time_in_force,
+        limit_price_usd=_tick(proposal.limit_price_usd),
+        stop_price_usd=_tick(proposal.stop_price_usd),
+    )
+    if proposal.kind is IntentKind.ENTRY and proposal.signal is not None:
+        price = market.quotes[proposal.symbol].price_usd
+        # GTC, so that the protection outlives the day.
+        spec = replace(
+            spec,
+            time_in_force=TimeInForce.GTC,
+            take_profit_usd=_tick(price * (1 + config.take_profit_pct)),
+            stop_loss_usd=_tick(price * (1 - config.stop_loss_pct)),
+        )
+    return Order(spec, proposal.kind)
+
+
+def _tick(price_usd: Decimal | None) -> Decimal | None:
+    """To the venue's increment: a cent from one dollar up, a hundredth of a cent below."""
+    if price_usd is None:
+        return None
+    step = Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
+    return price_usd.quantize(step, ROUND_HALF_UP)
+
+
+def _intent_row(
+    judged: Judged, decision: Mapping[str, Any], now: datetime, wall: datetime, epoch: int
+) -> dict[str, Any]:
+    assert judged.order is not None
+    proposal, spec = judged.proposal, judged.order.spec
+    return {
+        "client_order_id": spec.client_order_id,
+        "decision_id": decision["decision_id"],
+        "symbol": spec.symbol,
+        "side": str(spec.side),
+        "kind": str(proposal.kind),
+        "source": str(proposal.source),
+        "qty": spec.qty,
+        "reserved_usd": proposal.notional_usd,
+        "spec": plain(spec),
+        "status": ledger.COMMITTED,
+        "market_day": clock.market_day(now),
+        "created_at": now,
+        "created_at_wall": wall,
+        "switch_epoch": epoch,
+    }
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A dataclass of ours as JSON."""
+
+    def convert(part: Any) -> Any:
+        if isinstance(part, Decimal):
+            return str(part)
+        if isinstance(part, StrEnum):
+            return str(part)
+        return part.isoformat() if isinstance(part, datetime) else part
+
+    return {name: convert(part) for name, part in asdict(value).items()}
+
+
+# --- committed intents to the venue --------------------------------------------------------------------------------
+
+
+def send(broker: Broker, engine: Engine, orders: Sequence[Order], wall: Callable[[], datetime]) -> list[BrokerOrder]:
+    """Send each committed order once and record the answer. What is refused or in doubt is marked, never repeated."""
+    placed = []
+    for order in orders:
+        try:
+            if order.kind is IntentKind.EXIT:
+                release_shares(broker, order.spec.symbol)
+            answer = broker.submit(order.spec)
+        except OrderInDoubt as doubt:
+            _mark(engine, order, ledger.IN_DOUBT, str(doubt))
+        except BrokerRejected as refused:
+            _mark(engine, order, ledger.REJECTED, str(refused))
+        except BrokerError as failed:
+            # Only the release of the shares can end here, so the order itself was never sent.
+            _mark(engine, order, ledger.REJECTED, f"not sent: {failed}")
+        else:
+            placed.append(answer)
+            with transaction(engine) as connection:
+                ledger.record_orders(connection, [answer], wall())
+            log.info("order_sent", client_order_id=order.spec.client_order_id, status=answer.status)
+    return placed
+
+
+def _mark(engine: Engine, order: Order, status: str, why: str) -> None:
+    log.warning("order_not_placed", client_order_id=order.spec.client_order_id, status=status, why=why)
+    with transaction(engine) as connection:
+        ledger.mark_unsent(connection, order.spec.client_order_id, status, why)
+
+
+def release_shares(broker: Broker, symbol: str) -> None:
+    """Cancel the resting sell orders of a symbol and wait until its shares are free: an exit before that is refused.
+
+    Raises BrokerError when they are still held after RELEASE_WAIT_S; the exit is then tried by the next cycle.
+    """
+    deadline = clock.monotonic_s() + limits.RELEASE_WAIT_S
+    asked: set[str] = set()
+    while True:
+        resting = [o for o in broker.open_orders() if o.symbol == symbol and o.side is Side.SELL]
+        if not resting:
+            return
+        for order in resting:
+            if order.broker_order_id not in asked:
+                broker.cancel(order.broker_order_id)
+                asked.add(order.broker_order_id)
+        if clock.monotonic_s() > deadline:
+            raise BrokerError(f"shares of {symbol} are still held by {len(resting)} orders")
+        clock.pause(limits.RELEASE_POLL_S)
+
+
+def cancel_entries(broker: Broker, *, automatic_only: bool) -> int:
+    """Ask for a cancel of every open buy, or of those of the trading cycles; protective stops stay. Their number."""
+    entries = [order for order in broker.open_orders() if order.side is Side.BUY]
+    if automatic_only:
+        entries = [order for order in entries if order.client_order_id.startswith(f"{ID_PREFIX}-{CYCLE_PREFIX}")]
+    for order in entries:
+        broker.cancel(order.broker_order_id)
+    return len(entries)
+
+
+def exit_proposal(position: Position, source: Any, signal: Signal | None = None) -> Proposal:
+    """The sale of a whole position at the market."""
+    return Proposal(
+        symbol=position.symbol,
+        side=Side.SELL,
+        qty=position.qty,
+        kind=IntentKind.EXIT,
+        source=source,
+        price_usd=position.current_price_usd,
+        order_type=OrderType.MARKET,
+        time_in_force=TimeInForce.DAY,
+        signal=signal,
+    )

@@ -1,0 +1,194 @@
+"""Training and forecasting with bars, artifacts and forecasts in Postgres: what surrounds the pure stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from qbot import artifacts, limits, projections_ml
+from qbot import forecast as stage
+from qbot.artifacts import Artifact
+from qbot.contract import keys
+from qbot.contract.key import Key
+from qbot.contract.payloads_ml import RetrainStatus, TrainingLogEvent, TrainingTrigger
+from qbot.errors import ArtifactError, TrainingFailed
+from qbot.features import HISTORY_SESSIONS, build_features, latest_rows
+from qbot.runtime import Runtime
+from qbot.store import bars, models
+from qbot.store.engine import transaction
+from qbot.training_process import run_training
+from qbot.training_types import RECORD, HorizonResult, TrainingProgress, TrainingRequest, TrainingResult, Trigger
+from qbot.types import BAR_MINUTES, Forecast
+
+log = structlog.get_logger(__name__)
+
+SERVING_SPAN = timedelta(days=HISTORY_SESSIONS * 2)  # calendar days that hold the sessions the features look back on
+QUALITY_HOURS = 24.0
+OUTCOME_WAIT = timedelta(hours=2)  # a bar may come late; after this its absence is taken for good
+RETRAIN_AFTER = timedelta(days=7)  # market time; the documented deviation trigger comes earlier
+TRAINING_SPAN = timedelta(days=70)
+
+
+def forecast(rt: Runtime, now: datetime) -> list[Forecast]:
+    """Forecasts of every ticker with a fresh bar, by the standing artifacts; none while there are no artifacts.
+
+    A forecast is issued at the moment its newest bar was complete: that is what it knows, and a repeated run makes
+    the same forecast, not a second one.
+    """
+    with transaction(rt.engine) as connection:
+        standing = models.standing_artifacts(connection)
+        history = bars.load(connection, rt.tickers, now - SERVING_SPAN, now - timedelta(minutes=BAR_MINUTES))
+    loaded = _load(standing)
+    if not loaded or history.empty:
+        return []
+    symbols = next(iter(loaded.values())).record.symbols
+    rows = latest_rows(build_features(history, symbols))
+    rows = rows[rows["known_at"] >= now - timedelta(seconds=limits.BAR_MAX_AGE_S)]
+    made: list[Forecast] = []
+    for known_at in sorted(set(rows["known_at"])):
+        group = rows[rows["known_at"] == known_at]
+        batch = stage.forecasts(
+            group.reset_index(drop=True),
+            {horizon: artifact.predict(group) for horizon, artifact in loaded.items()},
+            {horizon: artifact.calibration for horizon, artifact in loaded.items()},
+            {horizon: standing[horizon]["artifact_id"] for horizon in loaded},
+            {horizon: artifact.skilled for horizon, artifact in loaded.items()},
+            known_at.to_pydatetime(),
+        )
+        made += batch.forecasts
+        if batch.dropped:
+            log.warning("forecasts_dropped", count=batch.dropped)
+    with transaction(rt.engine) as connection:
+        models.add_forecasts(connection, made)
+    return made
+
+
+def _load(standing: Mapping[int, models.Row]) -> dict[int, Artifact]:
+    """The artifacts in memory. A missing or corrupt one gives no forecasts of its horizon, and is reported."""
+    loaded = {}
+    for horizon, row in sorted(standing.items()):
+        try:
+            loaded[horizon] = artifacts.load(Path(row["path"]), row["sha256"])
+        except ArtifactError as error:
+            log.error("artifact_unusable", horizon_minutes=horizon, artifact_id=row["artifact_id"], why=str(error))
+    return loaded
+
+
+def mature(rt: Runtime, now: datetime) -> list[stage.Matured]:
+    """Compare the forecasts whose time has come with the close of the bar that ended then."""
+    bar = timedelta(minutes=BAR_MINUTES)
+    with transaction(rt.engine) as connection:
+        due = models.pending_forecasts(connection, now - bar)
+        closes = bars.closes_at(connection, [(row["symbol"], row["eta"] - bar) for row in due])
+        actual = {row["forecast_id"]: closes.get((row["symbol"], row["eta"] - bar)) for row in due}
+        waiting = now - OUTCOME_WAIT
+        settled = {row["forecast_id"] for row in due if actual[row["forecast_id"]] or row["eta"] < waiting}
+        models.mature(connection, {key: actual[key] for key in settled}, now)
+    return [stage.matured(_forecast(row), price) for row in due if (price := actual[row["forecast_id"]])]
+
+
+def quality(rt: Runtime, now: datetime) -> dict[str, dict[str, float | int]]:
+    """Error figures of the last QUALITY_HOURS by horizon; empty before any forecast matured."""
+    with transaction(rt.engine) as connection:
+        rows = models.matured_since(connection, now - timedelta(hours=QUALITY_HOURS))
+    return stage.quality([stage.matured(_forecast(row), row["actual_price_usd"]) for row in rows], now)
+
+
+def _forecast(row: models.Row) -> Forecast:
+    return Forecast(**{name: row[name] for name in Forecast.__dataclass_fields__})
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def train_if_due(rt: Runtime, now: datetime) -> bool:
+    """Train when there is no artifact or the standing ones are old; True when a training was run."""
+    with transaction(rt.engine) as connection:
+        standing = models.standing_artifacts(connection)
+        have_bars = bars.last_starts(connection, rt.tickers)
+    if not have_bars:
+        log.info("no training yet", why="there are no bars")
+        return False
+    if standing and min(row["created_at"] for row in standing.values()) > now - RETRAIN_AFTER:
+        return False
+    train(rt, now, "scheduled")
+    return True
+
+
+def train(rt: Runtime, now: datetime, trigger: Trigger) -> TrainingResult:
+    """Train every horizon in a child process, with its progress on the board. Raises TrainingFailed."""
+    training_id = f"t{now:%Y%m%dT%H%M%S}"
+    with transaction(rt.engine) as connection:
+        history = bars.load(connection, rt.tickers, now - TRAINING_SPAN, now - timedelta(minutes=BAR_MINUTES))
+        models.start_training(connection, training_id, trigger, now, rt.wall())
+    request = TrainingRequest(
+        symbols=rt.tickers,
+        folder=rt.settings.home / "artifacts",
+        now=now,
+        trigger=trigger,
+        seconds_per_horizon=rt.settings.train_seconds_per_horizon,
+        min_rows=limits.TRAINING_MIN_ROWS,
+    )
+    _log(rt, TrainingLogEvent.TRAINING_STARTED, trigger, f"{len(history)} bars of {len(rt.tickers)} tickers")
+    try:
+        result = run_training(history, request, partial(_show_progress, rt), limits.TRAINING_LIMIT_S)
+    except TrainingFailed as error:
+        with transaction(rt.engine) as connection:
+            why = {"error": str(error)[-1_000:]}
+            models.finish_training(connection, training_id, models.FAILED, why, (), now, rt.wall())
+        _log(rt, TrainingLogEvent.TRAINING_FAILED, trigger, str(error)[-500:])
+        raise
+    stats = projections_ml.training_stats(result, now)
+    found = [_artifact_row(horizon, done) for horizon, done in result.horizons.items()]
+    with transaction(rt.engine) as connection:
+        body = stats.model_dump(mode="json")
+        models.finish_training(connection, training_id, models.SUCCESS, body, found, now, rt.wall())
+    _show_result(rt, result, now)
+    return result
+
+
+def _artifact_row(horizon: int, done: HorizonResult) -> models.Row:
+    record = RECORD.dump_python(done.record, mode="json")
+    return {
+        "artifact_id": done.artifact_id,
+        "horizon_minutes": horizon,
+        "path": str(done.path),
+        "sha256": done.sha256,
+        "features": record["features"],
+        "metrics": record,
+        "skilled": done.record.skilled,
+    }
+
+
+def _show_progress(rt: Runtime, progress: TrainingProgress) -> None:
+    rt.board.write(keys.ML_TRAINING_STATUS, projections_ml.training_status(progress), now=rt.wall())
+
+
+def _show_result(rt: Runtime, result: TrainingResult, now: datetime) -> None:
+    paths = {str(horizon): str(done.path) for horizon, done in result.horizons.items()}
+    features = {str(horizon): done.record.features for horizon, done in result.horizons.items()}
+    retrain = RetrainStatus(last_retrain=now, trigger=TrainingTrigger(result.trigger), pending=False)
+    writes: list[tuple[Key[Any], Any]] = [
+        (keys.MODEL_TRAINED, True),
+        (keys.MODEL_PATHS, paths),
+        (keys.MODEL_FEATURES, features),
+        (keys.LAST_TRAINING_STATS, projections_ml.training_stats(result, now)),
+        (keys.RETRAIN_STATUS, retrain),
+    ]
+    rt.board.write_many(writes, now=rt.wall())
+    rt.board.append(keys.MODEL_METRICS_HISTORY, (projections_ml.model_metrics(result, now),), now=rt.wall())
+    metrics = projections_ml.metrics_of(result)
+    skilled = sum(done.record.skilled for done in result.horizons.values())
+    detail = f"{len(metrics)} horizons trained, {skilled} better than no change"
+    entry = projections_ml.training_log(TrainingLogEvent.MODEL_TRAINED, result.trigger, detail, metrics, rt.wall())
+    rt.board.append(keys.ML_TRAINING_LOG, (entry,), now=rt.wall())
+
+
+def _log(rt: Runtime, event: TrainingLogEvent, trigger: str, detail: str) -> None:
+    entry = projections_ml.training_log(event, trigger, detail, {}, rt.wall())
+    rt.board.append(keys.ML_TRAINING_LOG, (entry,), now=rt.wall())

@@ -1,0 +1,185 @@
+"""`frontend:manual_orders`: each order once for ever, through the gate, its status written back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from qbot import execution, risk
+from qbot.contract import keys
+from qbot.contract.payloads_orders import (
+    MalformedOrder,
+    ManualOrder,
+    ManualOrderStatus,
+    ManualOrderType,
+    OrderSide,
+    Priority,
+)
+from qbot.control import Settings
+from qbot.execution import Books
+from qbot.market.calendar import MarketHours
+from qbot.runtime import Runtime
+from qbot.store import ledger, state
+from qbot.store.engine import transaction
+from qbot.types import IntentKind, OrderType, Proposal, Quote, Side, Source, TimeInForce, TradingState
+
+HANDLED = "manual_order"
+LOST = "QBot stopped while it handled this order; it was not sent. Ask again with a new order_id."
+Items = tuple[ManualOrder | MalformedOrder, ...]
+URGENCY = (Priority.CRITICAL, Priority.HIGH, Priority.MEDIUM, Priority.LOW)
+ORDER_TYPES = {
+    ManualOrderType.MARKET: OrderType.MARKET,
+    ManualOrderType.LIMIT: OrderType.LIMIT,
+    ManualOrderType.STOP_LOSS: OrderType.STOP,
+}
+FINAL = {
+    "filled": ManualOrderStatus.FILLED,
+    "canceled": ManualOrderStatus.CANCELED,
+    "expired": ManualOrderStatus.CANCELED,
+    "replaced": ManualOrderStatus.CANCELED,
+    "rejected": ManualOrderStatus.REJECTED,
+}
+
+
+def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) -> int:
+    """Send the pending orders, most urgent first, and write back what became of them all. The number sent."""
+    items = rt.board.read(keys.MANUAL_ORDERS).value or ()
+    orders = [item for item in items if isinstance(item, ManualOrder)]
+    with transaction(rt.engine) as connection:
+        known = state.known(connection, HANDLED, [order.order_id for order in orders])
+    pending = [o for o in orders if o.status is ManualOrderStatus.PENDING and o.order_id not in known]
+    pending.sort(key=lambda order: (URGENCY.index(order.priority), order.created_at or now))
+    if pending:
+        books = execution.reconcile(rt.broker, rt.engine, rt.wall, now)
+        quotes = rt.data.latest(sorted({order.symbol for order in pending}), rt.wall())
+        for order in pending:
+            _place(rt, order, settings, hours, books, quotes, now)
+    write_back(rt)
+    return len(pending)
+
+
+def _place(
+    rt: Runtime,
+    order: ManualOrder,
+    settings: Settings,
+    hours: MarketHours,
+    books: Books,
+    quotes: Mapping[str, Quote],
+    now: datetime,
+) -> None:
+    """Claim the id for ever, then judge, commit and send. A crash in between leaves it claimed and never sent."""
+    with transaction(rt.engine) as connection:
+        if not state.first_time(connection, HANDLED, order.order_id, rt.wall(), {"status": "REJECTED", "reason": LOST}):
+            return
+        switch = state.load_switch(connection)
+    proposal = as_proposal(order, quotes)
+    market = risk.Market(
+        now=now,
+        state=TradingState.ACTIVE if switch.on else TradingState.HALTED,
+        latched=switch.latched,
+        market_open=hours.is_open,
+        reconciled=books.reconciled,
+        settings_problem=settings.invalid,
+        paper_problem=settings.live_problem,
+        account=books.account,
+        quotes=quotes,
+        positions=books.positions,
+        open_orders=books.open_orders,
+    )
+    judged = execution.commit(
+        rt.engine,
+        [proposal],
+        settings.config,
+        market,
+        cycle_id=cycle_id(order.order_id),
+        revision=settings.revision,
+        epoch=switch.epoch,
+        snapshot_wall=books.taken_at_wall,
+        wall=rt.wall(),
+    )
+    sent = execution.orders_of(judged)
+    outcome = {"status": "SUBMITTED"} if sent else _refused(judged[0].verdict.refusal, judged[0].verdict.message)
+    if sent:
+        outcome["client_order_id"] = sent[0].spec.client_order_id
+    with transaction(rt.engine) as connection:
+        state.set_outcome(connection, HANDLED, order.order_id, outcome)
+    execution.send(rt.broker, rt.engine, sent, rt.wall)
+
+
+def _refused(name: str | None, message: str) -> dict[str, Any]:
+    return {"status": "REJECTED", "reason": f"{name}: {message}"}
+
+
+def cycle_id(order_id: str) -> str:
+    """The part of the client order id that names a manual order: the same for ever, whatever characters it has."""
+    return execution.MANUAL_PREFIX + hashlib.sha256(order_id.encode()).hexdigest()[:24]
+
+
+def as_proposal(order: ManualOrder, quotes: Mapping[str, Quote]) -> Proposal:
+    """The order as the gate judges it: a buy enters, a sale exits."""
+    side = Side.BUY if order.side is OrderSide.BUY else Side.SELL
+    order_type = ORDER_TYPES[order.order_type]
+    quote = quotes.get(order.symbol)
+    limit = order.limit_price if order_type is OrderType.LIMIT else None
+    return Proposal(
+        symbol=order.symbol,
+        side=side,
+        qty=Decimal(order.quantity),
+        kind=IntentKind.ENTRY if side is Side.BUY else IntentKind.EXIT,
+        source=Source.MANUAL,
+        price_usd=risk.worst_price(quote, order_type, limit, side) if quote else limit or Decimal(0),
+        order_type=order_type,
+        time_in_force=TimeInForce(order.time_in_force.lower()),
+        limit_price_usd=limit,
+        stop_price_usd=order.stop_price if order_type is OrderType.STOP else None,
+    )
+
+
+def write_back(rt: Runtime) -> None:
+    """Bring the shared array to what the ledger knows, by compare-and-set: an order appended meanwhile is not lost."""
+    items = rt.board.read(keys.MANUAL_ORDERS).value
+    if not items:
+        return
+    statuses = _statuses(rt, [item.order_id for item in items if isinstance(item, ManualOrder)])
+    now = rt.wall()
+
+    def changed(current: Items | None) -> Items | None:
+        new = tuple(_updated(item, statuses, now) for item in current or ())
+        return new if new != current else None
+
+    rt.board.update(keys.MANUAL_ORDERS, changed, now=now)
+
+
+def _statuses(rt: Runtime, order_ids: Sequence[str]) -> dict[str, tuple[ManualOrderStatus, str | None]]:
+    found: dict[str, tuple[ManualOrderStatus, str | None]] = {}
+    with transaction(rt.engine) as connection:
+        for order_id, outcome in state.known(connection, HANDLED, order_ids).items():
+            status, reason = ManualOrderStatus(outcome["status"]), outcome.get("reason")
+            if outcome.get("client_order_id"):
+                status, reason = _at_the_venue(ledger.fate(connection, outcome["client_order_id"]))
+            found[order_id] = (status, reason)
+    return found
+
+
+def _at_the_venue(fate: ledger.Row | None) -> tuple[ManualOrderStatus, str | None]:
+    if fate is None:
+        return ManualOrderStatus.SUBMITTED, None
+    if fate["intent_status"] in (ledger.REJECTED, ledger.ABANDONED):
+        return ManualOrderStatus.REJECTED, fate["error"]
+    return FINAL.get(fate["order_status"] or "", ManualOrderStatus.SUBMITTED), None
+
+
+def _updated(
+    item: ManualOrder | MalformedOrder, statuses: Mapping[str, tuple[ManualOrderStatus, str | None]], now: datetime
+) -> ManualOrder | MalformedOrder:
+    if isinstance(item, MalformedOrder):
+        return item if item.settled else item.rejected()
+    if item.order_id not in statuses:
+        return item
+    status, reason = statuses[item.order_id]
+    if item.status is status:
+        return item
+    return item.model_copy(update={"status": status, "status_reason": reason or "", "updated_at": now})

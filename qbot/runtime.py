@@ -1,0 +1,56 @@
+"""What a pipeline function works with: the board, the store, the broker, market data and the two times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, lru_cache
+
+from sqlalchemy.engine import Engine
+
+from qbot import clock, limits
+from qbot.broker import alpaca
+from qbot.broker.protocol import Broker
+from qbot.contract.board import Board, connect
+from qbot.market.alpaca_data import AlpacaData
+from qbot.market.alpaca_data import connect as connect_data
+from qbot.settings import Settings, settings
+from qbot.store.engine import engine
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Built once a process. Tests build their own, with other clocks."""
+
+    settings: Settings
+    board: Board
+    engine: Engine
+    wall: Callable[[], datetime] = clock.wall_now
+    market: Callable[[], datetime] = clock.market_now
+
+    @cached_property
+    def broker(self) -> Broker:
+        """Made when first needed: no client exists at import. Raises ConfigError without keys."""
+        return alpaca.connect(self.settings)
+
+    @cached_property
+    def data(self) -> AlpacaData:
+        return connect_data(self.settings)
+
+    @cached_property
+    def tickers(self) -> tuple[str, ...]:
+        """The universe of the environment, else the default one."""
+        named = tuple(part.strip().upper() for part in self.settings.tickers.split(",") if part.strip())
+        return named[: limits.MAX_TICKERS] or limits.DEFAULT_TICKERS
+
+    @property
+    def embedded(self) -> bool:
+        """True on QBot's own paper exchange: only there may an artifact without proven skill trade."""
+        return self.settings.embedded_exchange
+
+
+@lru_cache(maxsize=1)
+def runtime() -> Runtime:
+    """The runtime of this process."""
+    return Runtime(settings(), connect(settings()), engine())

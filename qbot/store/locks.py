@@ -1,0 +1,19 @@
+"""Postgres advisory locks for what may have one owner only: they end with their connection, so no crash leaves one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+
+@contextmanager
+def hold(engine: Engine, key: int) -> Iterator[None]:
+    """Wait for the lock and hold it through the block, on a connection of its own."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("SET statement_timeout = 0"))
+        connection.execute(sa.text("SET lock_timeout = 0"))
+        connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
+        yield

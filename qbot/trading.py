@@ -1,0 +1,146 @@
+"""From forecasts to committed orders: signals, sizes, the gate. Called by the trading cycle alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from qbot import execution, risk, sizing
+from qbot.control import Settings
+from qbot.execution import Books, Judged
+from qbot.features import build_features, latest_rows
+from qbot.market.calendar import MarketHours
+from qbot.runtime import Runtime
+from qbot.session import Switch
+from qbot.signals import Technical, signals
+from qbot.store import bars, models
+from qbot.store.engine import transaction
+from qbot.types import (
+    HORIZONS_MINUTES,
+    Action,
+    Forecast,
+    IntentKind,
+    OrderType,
+    Proposal,
+    Quote,
+    Side,
+    Signal,
+    TradingConfig,
+    TradingState,
+)
+
+INDICATOR_SPAN = timedelta(hours=2)  # the RSI needs 15 bars
+INTERVAL_80_SIGMAS = 1.2816  # half an 80 % interval in standard deviations of a normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the signals come to before the gate: proposals in order of importance, and why not for all others."""
+
+    proposals: list[Proposal]
+    declined: list[tuple[Signal, str, str]]
+
+
+def decide(
+    rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours, books: Books, now: datetime
+) -> list[Judged]:
+    """Judge every signal of this moment; the allowed ones come back as committed orders, ready to be sent."""
+    with transaction(rt.engine) as connection:
+        forecasts = models.latest_forecasts(connection, now - timedelta(minutes=max(HORIZONS_MINUTES)))
+        recent = bars.load(connection, rt.tickers, now - INDICATOR_SPAN, now)
+    symbols = sorted({forecast.symbol for forecast in forecasts} | books.positions.keys())
+    quotes = rt.data.latest(symbols, rt.wall()) if symbols else {}
+    rows = latest_rows(build_features(recent))
+    technicals = {str(s): Technical(100.0 * rsi) for s, rsi in zip(rows["symbol"], rows["rsi_14"], strict=True)}
+    wishes = signals(forecasts, quotes, technicals, settings.config, now, allow_unskilled=rt.embedded)
+    wanted = propose(wishes, forecasts, quotes, books, settings.config)
+    cycle_id = f"{execution.CYCLE_PREFIX}{now:%Y%m%dT%H%M%S}"
+    declined = [
+        execution.hold_row(signal, cycle_id, settings.revision, now, refusal, why)
+        for signal, refusal, why in wanted.declined
+    ]
+    return execution.commit(
+        rt.engine,
+        wanted.proposals,
+        settings.config,
+        market(settings, switch, hours, books, quotes, now),
+        cycle_id=cycle_id,
+        revision=settings.revision,
+        epoch=switch.epoch,
+        snapshot_wall=books.taken_at_wall,
+        wall=rt.wall(),
+        extra_decisions=declined,
+    )
+
+
+def market(
+    settings: Settings,
+    switch: Switch,
+    hours: MarketHours,
+    books: Books,
+    quotes: Mapping[str, Quote],
+    now: datetime,
+) -> risk.Market:
+    """What the gate looks at, from what this cycle read."""
+    return risk.Market(
+        now=now,
+        state=TradingState.ACTIVE if switch.on else TradingState.HALTED,
+        latched=switch.latched,
+        market_open=hours.is_open,
+        reconciled=books.reconciled,
+        settings_problem=settings.invalid,
+        paper_problem=settings.live_problem,
+        account=books.account,
+        quotes=quotes,
+        positions=books.positions,
+        open_orders=books.open_orders,
+    )
+
+
+def propose(
+    wishes: Sequence[Signal],
+    forecasts: Sequence[Forecast],
+    quotes: Mapping[str, Quote],
+    books: Books,
+    config: TradingConfig,
+) -> Wanted:
+    """Exits first, then entries by the size of the forecast move times the confidence in it."""
+    widths = {f.symbol: (f.high_return_pct - f.low_return_pct) / 2.0 / INTERVAL_80_SIGMAS for f in forecasts}
+    exits: list[Proposal] = []
+    entries: list[Proposal] = []
+    declined: list[tuple[Signal, str, str]] = []
+    for signal in sorted(wishes, key=_importance, reverse=True):
+        position = books.positions.get(signal.symbol)
+        if signal.action is Action.HOLD:
+            declined.append((signal, "NO_SIGNAL", signal.reasons[0]))
+        elif signal.action is Action.SELL and position is not None and position.qty > 0:
+            exits.append(execution.exit_proposal(position, signal.source, signal))
+        elif signal.action is Action.SELL:
+            declined.append((signal, "NOT_HELD", f"{signal.reasons[0]}, but no share is held to sell"))
+        else:
+            quote = quotes[signal.symbol]
+            qty = sizing.shares(config, books.account, quote.price_usd, widths.get(signal.symbol))
+            if qty > 0:
+                entries.append(_entry(signal, quote, qty))
+            else:
+                declined.append((signal, "SIZE_ZERO", f"{signal.reasons[0]}, but the size comes to no whole share"))
+    return Wanted(exits + entries, declined)
+
+
+def _importance(signal: Signal) -> float:
+    return abs(signal.predicted_return_pct) * signal.confidence
+
+
+def _entry(signal: Signal, quote: Quote, qty: Decimal) -> Proposal:
+    return Proposal(
+        symbol=signal.symbol,
+        side=Side.BUY,
+        qty=qty,
+        kind=IntentKind.ENTRY,
+        source=signal.source,
+        price_usd=risk.worst_price(quote, OrderType.MARKET, None, Side.BUY),
+        order_type=OrderType.MARKET,
+        signal=signal,
+    )
