@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psycopg2
 import redis as redis_py
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from qbot.errors import StackError
 from qbot.settings import Settings
@@ -112,7 +114,8 @@ def _ready_file(file: Path) -> Callable[[int], bool]:
 
 def redis_answers(settings: Settings) -> bool:
     """True when Redis takes the password and has loaded its data. Raises ResponseError on a wrong password."""
-    client = redis_py.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1)
+    once = Retry(NoBackoff(), 0)  # the client's own retries would hold up the supervisor
+    client = redis_py.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1, retry=once)
     try:
         return bool(client.ping())
     except (redis_py.ConnectionError, redis_py.TimeoutError):

@@ -101,7 +101,7 @@ class Stack:
             clock_file = self.replay.clock_file
             self._at_paper_exchange()
         env = environment.of_children(self.settings, clock_file)
-        if self.embedded_exchange:
+        if self.replay:
             all_programs.append(programs.exchange(self.settings, env))
         training_env = environment.of_children(self.settings, clock_file, threads=os.cpu_count() or 1)
         return [*all_programs, *programs.workers(self.settings, env, training_env)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
 from typing import Any
 
 from qbot import clock
@@ -23,6 +25,7 @@ class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
     def __init__(self, *args: Any, lazy: bool = False, **kwargs: Any) -> None:
         self._lock: BeatLock | None = None
         self._checked_s = clock.monotonic_s()
+        self._asked_to_end = self._listening = False
         if not lazy:  # beat makes lazy copies to look at
             self._lock = BeatLock()
             if not self._lock.acquire(WAIT_S):
@@ -33,9 +36,22 @@ class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """One round: what is due is sent. Returns the seconds to wait."""
+        self._listen()
+        if self._asked_to_end:
+            raise SystemExit(0)
         now_s = clock.monotonic_s()
         if self._lock and now_s - self._checked_s > CHECK_EVERY_S:
             self._checked_s = now_s
             if not self._lock.held():
                 raise SystemExit("beat lost its lock on the schedule: another one may have it")
         return float(super().tick(*args, **kwargs))
+
+    def _listen(self) -> None:
+        """Replaces beat's own handlers: they raise from wherever the signal falls, and now and then that gets lost."""
+        if not self._listening:
+            self._listening = True
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked_to_end = True

@@ -7,13 +7,15 @@ import psycopg2
 import pytest
 import redis
 import sqlalchemy as sa
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.servers import PostgresServer, RedisServer
 
 
 def test_redis_wants_its_password_and_keeps_what_it_is_told(redis_server: RedisServer) -> None:
     with pytest.raises(redis.AuthenticationError):
-        redis.Redis(port=redis_server.port).ping()
+        redis.Redis(port=redis_server.port, retry=Retry(NoBackoff(), 0)).ping()
     config = redis_server.client.config_get("*")
     assert config["appendonly"] == "yes"
     assert config["maxmemory-policy"] == "noeviction"

@@ -14,11 +14,13 @@ from typing import Any
 
 import psycopg2
 import redis as redis_py
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from qbot.stack import postgres, redis
 
 HOST = "127.0.0.1"
-START_S = 20.0
+START_S = 60.0
 TEMPLATE = "qbot_template"
 
 
@@ -121,9 +123,11 @@ def redis_running(folder: Path, port: int | None = None, password: str = "test-s
     with running(redis.prepare(folder, port, password), folder / "log") as process:
         server = RedisServer(port, password, process.pid)
 
+        client = redis_py.Redis(HOST, port, password=password, retry=Retry(NoBackoff(), 0))
+
         def ready() -> bool:
             try:
-                return bool(server.client.ping())
+                return bool(client.ping())
             except redis_py.ConnectionError:
                 return False
 
