@@ -176,6 +176,7 @@ class Snapshot:
             self._stack_is_not_up(),
             f"the emergency stop is latched: {session.reason}" if session.latched else None,
             "the replayed market is at its end; start again with --fresh" if self.replay_finished else None,
+            self._backend_errs(),
             self._is_training(),
             self._backend_says(),
             self._market_is_closed(),
@@ -205,15 +206,19 @@ class Snapshot:
             return f"a training that succeeds; the last one failed: {training.detail}"
         return f"the first models: {training.detail}" if training.active else "the first models"
 
+    def _backend_errs(self) -> str | None:
+        session = self.session
+        if session.backend_status not in ("ERROR", "CONFIG_ERROR"):
+            return None
+        return f"a cure: {session.error or 'see autotrading:error'}"
+
     def _backend_says(self) -> str | None:
         session = self.session
         match session.backend_status:
-            case "ERROR" | "CONFIG_ERROR":
-                return f"{session.backend_status}: {session.error or 'see autotrading:error'}"
             case "RUNNING" | "MARKET_CLOSED":
                 return None
             case "STOPPED":
-                return f"a start by the frontend (STOPPED: {session.reason})" if session.reason else "a start"
+                return f"a start by the frontend ({session.reason})" if session.reason else "a start by the frontend"
         return "QBot to look at the trading switch for the first time"
 
     def _market_is_closed(self) -> str | None:
