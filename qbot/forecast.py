@@ -65,7 +65,7 @@ def forecasts(
     issued: list[Forecast] = []
     for horizon, returns in predicted.items():
         calibration = calibrations[horizon]
-        usable = np.isfinite(returns) & (np.abs(returns) <= RETURN_MAX_PCT) & np.isfinite(current) & (current > 0)
+        usable = (np.abs(returns) <= RETURN_MAX_PCT) & np.isfinite(current) & (current > 0)  # NaN compares false
         confidence = calibration.confidence(returns)
         low, high = calibration.interval(returns, volatility)
         for at in np.flatnonzero(usable):

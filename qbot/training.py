@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -194,6 +195,7 @@ def _fit(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str
     """
     from autogluon.tabular import TabularPredictor  # takes seconds to import; only the training process pays
 
+    logging.getLogger("autogluon.common.utils.resource_utils").setLevel(logging.ERROR)  # "no torch", many times
     drift = float(fit[LABEL].mean())
     train_data, tuning_data = (
         model_input(each, symbols).assign(**{LABEL: each[LABEL] - drift}) for each in (fit, tune)
