@@ -61,15 +61,15 @@ ENTRIES = (
     # `data`: pandas and the artifacts; spawned processes.
     Entry("fetch_data", 300, "data", market=True),
     Entry("generate_predictions", 900, "data", market=True),
-    Entry("evaluate_predictions", 900, "data"),
+    Entry("evaluate_predictions", 900, "data", market=True),
     # `misc`: cheap and frequent.
     Entry("system_heartbeat", 30, "misc"),
     Entry("update_backend_responses", 30, "misc"),
     Entry("sync_frontend_settings", 120, "misc"),
     Entry("market_status", 60, "misc"),
     Entry("performance_calculator", 300, "misc", market=True),
-    # `training`: minutes long, niced. Started by the pipeline when there is no artifact; beat only keeps it fresh.
-    Entry("train_models", 86_400, "training", at_start=False, soft_s=3_600.0),
+    # `training`: minutes long, niced. The tick only asks whether a training is due, which is cheap.
+    Entry("train_models", 300, "training", market=True, soft_s=1_200.0),
 )
 
 LONGEST_RUN_S = max(entry.limits_s(1.0)[1] for entry in ENTRIES)

@@ -21,12 +21,11 @@ from qbot.runtime import Runtime, runtime
 from qbot.settings import Settings
 from qbot.store import ledger
 from qbot.store.engine import transaction
-from qbot.store.locks import hold
+from qbot.store.locks import STREAM, hold
 from qbot.types import Fill
 
 logger = structlog.get_logger(__name__)
 
-LOCK = 7_260_003
 FILLS = frozenset({"fill", "partial_fill"})
 
 
@@ -103,7 +102,7 @@ def main() -> None:
         await asyncio.to_thread(record, rt, message["data"])
 
     stream.subscribe_trade_updates(on_event)
-    with hold(rt.engine, LOCK):
+    with hold(rt.engine, STREAM):
         stream.run()
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pandas as pd
+
 from qbot import execution, risk, sizing
 from qbot.control import Settings
 from qbot.execution import Books, Judged
@@ -52,9 +54,7 @@ def decide(
         recent = bars.load(connection, rt.tickers, now - INDICATOR_SPAN, now)
     symbols = sorted({forecast.symbol for forecast in forecasts} | books.positions.keys())
     quotes = rt.data.latest(symbols, rt.wall()) if symbols else {}
-    rows = latest_rows(build_features(recent))
-    technicals = {str(s): Technical(100.0 * rsi) for s, rsi in zip(rows["symbol"], rows["rsi_14"], strict=True)}
-    wishes = signals(forecasts, quotes, technicals, settings.config, now, allow_unskilled=rt.embedded)
+    wishes = signals(forecasts, quotes, technicals_of(recent), settings.config, now, allow_unskilled=rt.embedded)
     wanted = propose(wishes, forecasts, quotes, books, settings.config)
     cycle_id = f"{execution.CYCLE_PREFIX}{now:%Y%m%dT%H%M%S}"
     declined = [
@@ -73,6 +73,14 @@ def decide(
         wall=rt.wall(),
         extra_decisions=declined,
     )
+
+
+def technicals_of(recent: pd.DataFrame) -> dict[str, Technical]:
+    """The indicators at the newest bar of each symbol; empty without bars."""
+    if recent.empty:
+        return {}
+    rows = latest_rows(build_features(recent))
+    return {str(s): Technical(100.0 * rsi) for s, rsi in zip(rows["symbol"], rows["rsi_14"], strict=True)}
 
 
 def market(

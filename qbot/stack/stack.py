@@ -25,6 +25,7 @@ STATUS_FILE = "status.json"
 SAVE_EVERY_S = 1.0
 EARLIER_RUN_S = 12.0  # how long the processes of a killed run may keep its ports
 MIGRATE_WITHIN_S = 120.0
+EXCHANGE_KEY = "PAPER"  # a name, not a secret: the paper exchange is on loopback and holds no money
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger(__name__)
@@ -33,19 +34,16 @@ log = structlog.get_logger(__name__)
 class Stack:
     """Redis, Postgres, the paper exchange (without Alpaca keys), workers, beat, Flower and stream of one home.
 
-    `settings` holds the secrets and addresses that the processes got; `replay` is None with real keys.
+    `settings` holds the secrets and addresses that the processes get; `embedded_exchange` tells that no Alpaca keys
+    are set and QBot trades at its own paper exchange; `replay`, known once `run` began, is None otherwise.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = secrets.with_secrets(settings)
+        self.embedded_exchange = not settings.alpaca_api_key.get_secret_value()
+        self.settings = _of_this_stack(secrets.with_secrets(settings), self.embedded_exchange)
         self.replay: replay.Replay | None = None
         self._supervisor: Supervisor | None = None
         self._stop_asked = False
-
-    @property
-    def embedded_exchange(self) -> bool:
-        """True when no Alpaca keys are set: QBot then trades at its own paper exchange."""
-        return not self.settings.alpaca_api_key.get_secret_value()
 
     def run(self, on_ready: Callable[[Stack], None], should_stop: Callable[[], bool] = lambda: False) -> None:
         """Starts everything, calls `on_ready` once all is up, and returns when all is down again.
@@ -93,30 +91,16 @@ class Stack:
         return used
 
     def _programs(self) -> list[Program]:
-        self._local()
         all_programs = programs.servers(self.settings)
         clock_file = None
         if self.embedded_exchange:
             self.replay = replay.begin(self.settings)
             clock_file = self.replay.clock_file
-            self._at_paper_exchange()
         env = environment.of_children(self.settings, clock_file)
         if self.replay:
             all_programs.append(programs.exchange(self.settings, env))
         training_env = environment.of_children(self.settings, clock_file, threads=os.cpu_count() or 1)
         return [*all_programs, *programs.workers(self.settings, env, training_env)]
-
-    def _local(self) -> None:
-        """The embedded servers are here, whatever the environment says of others."""
-        self.settings = self.settings.model_copy(
-            update={"redis_host": ports.HOST, "postgres_host": ports.HOST, "home": self.settings.home.resolve()}
-        )
-
-    def _at_paper_exchange(self) -> None:
-        url = f"http://{ports.HOST}:{self.settings.exchange_port}"
-        own = {"alpaca_url": url, "alpaca_data_url": url, "embedded_exchange": True}
-        keys = {"alpaca_api_key": SecretStr("paper-exchange"), "alpaca_secret_key": self.settings.django_secret_key}
-        self.settings = self.settings.model_copy(update=own | keys)
 
     async def _start(self, should_stop: Callable[[], bool]) -> None:
         assert self._supervisor is not None
@@ -184,3 +168,13 @@ class Stack:
             self.replay.save(ahead_s=0.0)
         (self.settings.home / STATUS_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.settings.home / "run", ignore_errors=True)
+
+
+def _of_this_stack(settings: Settings, embedded_exchange: bool) -> Settings:
+    """The embedded servers are here, whatever the environment says of others."""
+    here: dict[str, object] = {"redis_host": ports.HOST, "postgres_host": ports.HOST, "home": settings.home.resolve()}
+    if embedded_exchange:
+        url = f"http://{ports.HOST}:{settings.exchange_port}"
+        here |= {"alpaca_url": url, "alpaca_data_url": url, "embedded_exchange": True}
+        here |= {"alpaca_api_key": SecretStr(EXCHANGE_KEY), "alpaca_secret_key": SecretStr(EXCHANGE_KEY)}
+    return settings.model_copy(update=here)

@@ -11,8 +11,8 @@ from qbot import clock
 from qbot.errors import StoreUnavailable
 from qbot.settings import settings
 from qbot.store.engine import make_engine
+from qbot.store.locks import BEAT
 
-LOCK_KEY = 7_260_002
 TRY_EVERY_S = 0.5
 
 
@@ -30,7 +30,7 @@ class BeatLock:
     def acquire(self, wait_s: float) -> bool:
         """Waits for the lock; False when another beat keeps it for that long."""
         deadline = clock.monotonic_s() + wait_s
-        while not self._connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK_KEY))):
+        while not self._connection.scalar(sa.select(sa.func.pg_try_advisory_lock(BEAT))):
             if clock.monotonic_s() > deadline:
                 return False
             time.sleep(TRY_EVERY_S)

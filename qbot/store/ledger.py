@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from qbot.store import locks
 from qbot.store.tables import decisions, equity, fills, intents, orders
 from qbot.types import Account, BrokerOrder, Fill, IntentKind, Side, Usage
 
 Row = Mapping[str, Any]
-GATE_LOCK = 7_260_002
 COMMITTED, IN_DOUBT, SENT, REJECTED, CLOSED, ABANDONED = (
     "committed", "in_doubt", "sent", "rejected", "closed", "abandoned",
 )  # fmt: skip
@@ -25,7 +25,7 @@ UNSETTLED = (COMMITTED, IN_DOUBT, SENT)
 
 def lock_gate(connection: Connection) -> None:
     """Only one transaction at a time may read the caps and reserve; held to the end of the transaction."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(GATE_LOCK)))
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(locks.GATE)))
 
 
 def usage(connection: Connection, day: str, cooldown_since: datetime, snapshot_wall: datetime) -> Usage:

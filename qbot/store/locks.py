@@ -8,6 +8,13 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+# Every advisory lock of QBot, in one place so that no two are the same.
+MIGRATIONS = 7_260_001
+BEAT = 7_260_002
+GATE = 7_260_003
+STREAM = 7_260_004
+TICKS_CLASS = 7_260  # first of two numbers; the second is made from the task's name
+
 
 @contextmanager
 def hold(engine: Engine, key: int) -> Iterator[None]:

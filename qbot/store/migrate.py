@@ -11,11 +11,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from qbot.settings import settings
+from qbot.store import locks
 from qbot.store.engine import make_engine
 from qbot.store.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-MIGRATION_LOCK = 7_260_001  # two starts at once take turns
 
 
 def _config() -> Config:
@@ -29,7 +29,7 @@ def upgrade(url: str) -> None:
     on = make_engine(url, pool_size=1)
     try:
         with on.begin() as connection:
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks.MIGRATIONS})
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -14,9 +14,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from qbot.errors import StoreUnavailable
 from qbot.store.engine import engine
+from qbot.store.locks import TICKS_CLASS
 from qbot.store.tables import task_ticks
-
-LOCK_CLASS = 7_260  # first of the two numbers of the lock; the second is made from the task's name
 
 
 @contextmanager
@@ -44,7 +43,7 @@ def _connect(on: Engine) -> Connection:
 def _claim(connection: Connection, name: str, sent_at_wall: datetime, now_wall: datetime) -> bool:
     key = zlib.crc32(name.encode()) - 2**31  # crc32 is unsigned, Postgres' integer is not
     try:
-        if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK_CLASS, key))):
+        if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(TICKS_CLASS, key))):
             return False
         last = connection.scalar(sa.select(task_ticks.c.started_at).where(task_ticks.c.name == name))
         if last is not None and sent_at_wall <= last:
