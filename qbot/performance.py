@@ -103,7 +103,7 @@ def match(fills: Sequence[Fill]) -> tuple[list[RoundTrip], list[Lot]]:
             lot = queue.popleft()
             qty = min(left, lot.qty)
             trips.append(_trip(lot, fill, qty))
-            left -= lot.qty
+            left -= qty
             if lot.qty > qty:
                 queue.appendleft(replace(lot, qty=lot.qty - qty))
         if left:

@@ -110,7 +110,9 @@ class TradingPerformance(Payload):
     total_pnl: Usd
     win_rate: Fraction = Field(description="Winning of all closed trades; fraction; 0 while there are none.")
     avg_trade_duration: Number = Field(description="minutes from entry to exit; 0 while there are none")
-    sharpe_ratio: Number | None = Field(description="Annualised from daily returns; null under three daily values.")
+    sharpe_ratio: Number | None = Field(
+        description="Annualised from daily returns; null on the first day and while none differs."
+    )
     max_drawdown: Fraction = Field(description="Largest fall from a peak of the equity; fraction.")
     total_trades: Count = Field(description="Closed round trips.")
     winning_trades: Count
@@ -196,7 +198,9 @@ class PortfolioSummary(Payload):
     largest_position: LargestPosition | None
     sector_allocation: dict[Name, Fraction] = Field(description="Of the invested amount; fractions that add up to 1.")
     risk_level: Level
-    diversification_score: Fraction = Field(description="0 (one position or none) to 1 (evenly spread)")
+    diversification_score: Fraction = Field(
+        description="0 (one position or none) to 1 (spread as the target number of equal ones)"
+    )
 
 
 class Alert(Payload):
