@@ -19,6 +19,7 @@ from qbot.types import Account, Fill, Position, Side
 
 NEW_YORK = ZoneInfo("America/New_York")
 TRADING_DAYS_A_YEAR = 252
+MIN_EQUITY_USD = 1.0  # of a return: an account under a dollar has none worth naming
 EquityPoint = tuple[datetime, Decimal]
 
 
@@ -174,7 +175,7 @@ def sharpe(values: Sequence[float]) -> float | None:
 
     None with fewer than two returns (three values) or where none differs (Sharpe 1994, "The Sharpe Ratio").
     """
-    returns = [after / before - 1 for before, after in pairwise(values) if before > 0]
+    returns = [after / before - 1 for before, after in pairwise(values) if before >= MIN_EQUITY_USD]
     if len(returns) < 2:
         return None
     deviation = statistics.stdev(returns)

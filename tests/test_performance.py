@@ -70,6 +70,12 @@ def test_the_first_share_bought_is_the_first_sold() -> None:
     assert [(lot.qty, lot.price_usd) for lot in lots] == [(5, 110)]
 
 
+def test_the_rest_of_a_lot_is_sold_before_the_next_one() -> None:
+    buys = [_fill(0, Side.BUY, 10, "100"), _fill(1, Side.BUY, 10, "110")]
+    trips = round_trips([*buys, _fill(2, Side.SELL, 4, "120"), _fill(3, Side.SELL, 7, "120")])
+    assert [(trip.qty, trip.entry_price_usd) for trip in trips] == [(4, 100), (6, 100), (1, 110)]
+
+
 def test_a_sale_of_what_was_not_held_is_a_short_trade_that_a_buy_closes() -> None:
     trips, lots = match([_fill(0, Side.SELL, 10, "100"), _fill(1, Side.BUY, 15, "90")])
     assert [(trip.side, trip.pnl_usd) for trip in trips] == [(Side.SELL, 100)]
@@ -132,7 +138,9 @@ def test_the_sharpe_ratio_is_the_annualised_mean_over_the_deviation_of_daily_ret
     assert sharpe(values) == pytest.approx(mean / deviation * math.sqrt(252), abs=1e-4)
 
 
-@pytest.mark.parametrize("values", [[], [100.0], [100.0, 101.0], [100.0, 100.0, 100.0], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize(
+    "values", [[], [100.0], [100.0, 101.0], [100.0, 100.0, 100.0], [0.0, 0.0, 0.0], [1e-308, 2.0, 3.0]]
+)
 def test_without_two_different_returns_there_is_no_sharpe_ratio(values: list[float]) -> None:
     assert sharpe(values) is None
 
