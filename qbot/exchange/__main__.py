@@ -24,7 +24,9 @@ def main() -> None:
     if here.alpaca_api_key.get_secret_value():
         keys[here.alpaca_api_key.get_secret_value()] = here.alpaca_secret_key.get_secret_value()
     app = create_app(venue, keys, here.exchange_rate_limit_per_minute)
-    config = uvicorn.Config(app, host="127.0.0.1", port=here.exchange_port, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=here.exchange_port, log_level="warning", access_log=False, proxy_headers=False
+    )
     server = uvicorn.Server(config)
     venue.on_failure = lambda: setattr(server, "should_exit", True)
     server.run()

@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from qbot.exchange.orders import ZERO
 
+COST_UNIT_USD = Decimal("1E-12")  # a share of the cost is rounded to this, so that sums stay exact
+
 
 @dataclass(slots=True)
 class Holding:
@@ -49,7 +51,9 @@ class Ledger:
         """Take the money for `qty` shares; their cost leaves at the average."""
         holding = self.holdings[symbol]
         assert qty <= holding.qty, "the rules reserve shares before a sell is accepted"
-        cost = holding.cost_usd if qty == holding.qty else holding.cost_usd * qty / holding.qty
+        cost = (
+            holding.cost_usd if qty == holding.qty else (holding.cost_usd * qty / holding.qty).quantize(COST_UNIT_USD)
+        )
         self.cash_usd += qty * price_usd
         self.realized_usd += qty * price_usd - cost
         holding.qty -= qty

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from qbot.exchange.book import Book
-from qbot.exchange.matching import PARTIAL_PAUSE_S, Firing, firing, first_part, market_price
+from qbot.exchange.matching import PARTIAL_PAUSE_S, Firing, firing, first_part, market_price, out_of_reach, price_range
 from qbot.exchange.orders import Fill, Order
 from qbot.exchange.sessions import moment
 
@@ -27,11 +27,17 @@ Entry = tuple[float, int, int, Order | None, Firing | None]
 def advance(book: Book, until: datetime) -> None:
     """Let market time pass up to `until`. A time before the book's own changes nothing: markets do not go back."""
     end = until.timestamp()
-    if end < book.time_s:
+    if end < book.time_s or (end == book.time_s and not book.fresh):
         return
     heap: list[Entry] = []
+    reach: dict[str, tuple[float, float]] = {}
     for order in list(book.open.values()):
-        _schedule(book, heap, order, book.time_s, end)
+        if order.symbol not in reach:
+            reach[order.symbol] = price_range(book.market.path(order.symbol, book.time_s, end))
+        if not out_of_reach(order, *reach[order.symbol]):
+            _schedule(book, heap, order, book.time_s, end)
+        else:
+            _schedule_expiry(heap, order, end)
     for t in _sample_times(book, end):
         heapq.heappush(heap, (t, SAMPLE, 0, None, None))
     while heap:
@@ -40,7 +46,7 @@ def advance(book: Book, until: datetime) -> None:
             _sample(book, at)
         elif due.open and due.live:
             _happen(book, heap, kind, due, found, at, end)
-    book.time_s = end
+    book.time_s, book.fresh = end, False
 
 
 def _happen(
@@ -58,8 +64,7 @@ def _schedule(book: Book, heap: list[Entry], order: Order, a: float, b: float) -
     """Push what happens first to `order` in [a, b]."""
     if not order.live:
         return
-    if order.expires_at is not None and order.expires_at.timestamp() <= b:
-        heapq.heappush(heap, (order.expires_at.timestamp(), EXPIRE, order.seq, order, None))
+    _schedule_expiry(heap, order, b)
     begin = max(a, order.active_from.timestamp())
     if begin > b:
         return
@@ -71,6 +76,11 @@ def _schedule(book: Book, heap: list[Entry], order: Order, a: float, b: float) -
     found = _find(book, order, begin, b)
     if found:
         heapq.heappush(heap, (found.at_s, FIRE, order.seq, order, found))
+
+
+def _schedule_expiry(heap: list[Entry], order: Order, b: float) -> None:
+    if order.expires_at is not None and (at := order.expires_at.timestamp()) <= b:
+        heapq.heappush(heap, (at, EXPIRE, order.seq, order, None))
 
 
 def _first_moment(book: Book, order: Order, a: float, b: float) -> float | None:
@@ -118,7 +128,7 @@ def _fire(book: Book, heap: list[Entry], order: Order, found: Firing, end: float
 
 
 def _fill(book: Book, heap: list[Entry], order: Order, found: Firing, end: float) -> None:
-    at, qty = moment(found.at_s), first_part(order)
+    at, qty = moment(found.at_s), first_part(order, book.partial_one_in)
     if order.buying and qty * found.price_usd > book.ledger.cash_usd:
         # Accepted against a lower price: the market opened above what the account can pay.
         _cancel_family(book, order, "canceled" if order.filled_qty else "rejected", at)

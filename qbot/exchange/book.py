@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from qbot.exchange.account import Ledger
 from qbot.exchange.market import Market
+from qbot.exchange.matching import PARTIAL_ONE_IN
 from qbot.exchange.orders import ZERO, Changes, Fill, Order
 from qbot.exchange.orders import Event as TradeEvent
 from qbot.exchange.sessions import Sessions, moment
@@ -40,10 +41,13 @@ class Book:
     fills: list[Fill] = field(default_factory=list)
     equity: list[tuple[int, Decimal]] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
+    partial_one_in: int = PARTIAL_ONE_IN
     hold_cancels: bool = False
+    fresh: bool = False  # an order came in that has not been tried against the market yet
 
     def add(self, order: Order) -> None:
         """Put an order into the book, new or from the journal."""
+        self.fresh = True
         self.orders[order.id] = order
         self.client_ids[order.client_order_id] = order.id
         if order.open:

@@ -16,6 +16,7 @@ from qbot.exchange.orders import Order
 from qbot.exchange.quotes import ask, bid, half_spread, tick
 
 PARTIAL_ONE_IN = 10  # as on the vendor's paper account: about 10 % of orders fill in two steps
+ROUNDING_USD = 0.01  # prices are rounded to cents after the path is read
 PARTIAL_PAUSE_S = 10.0  # market seconds until the rest may fill: at least one tick of the engine at replay speed
 
 
@@ -35,6 +36,29 @@ def firing(order: Order, legs: Iterable[Leg]) -> Firing | None:
         if found:
             return found
     return None
+
+
+def price_range(legs: Iterable[Leg]) -> tuple[float, float]:
+    """The lowest and the highest price on a path; of an empty one a range that contains nothing."""
+    low, high = float("inf"), float("-inf")
+    for leg in legs:
+        low = min(low, leg.from_usd, leg.to_usd)
+        high = max(high, leg.from_usd, leg.to_usd)
+    return low, high
+
+
+def out_of_reach(order: Order, low: float, high: float) -> bool:
+    """True if a resting order surely does not fire while the price stays in [low, high]: most orders, most ticks."""
+    if order.status not in {"new", "held", "partially_filled"} or order.type in {"market", "trailing_stop"}:
+        return False
+    if order.type == "limit" or (order.type == "stop_limit" and order.triggered):
+        falls, price = order.buying, order.limit_price
+    elif order.triggered:
+        return False
+    else:
+        falls, price = not order.buying, order.stop_price
+    assert price is not None
+    return low - ROUNDING_USD > price if falls else high + ROUNDING_USD < price
 
 
 def _on_leg(order: Order, leg: Leg) -> Firing | None:
@@ -102,16 +126,16 @@ def _crossing(leg: Leg, price: Decimal) -> float:
     return leg.begin_s + min(max(share, 0.0), 1.0) * (leg.end_s - leg.begin_s)
 
 
-def first_part(order: Order) -> Decimal:
-    """How much the next execution fills: all that is left, but in about one order of ten a part of it first.
+def first_part(order: Order, one_in: int = PARTIAL_ONE_IN) -> Decimal:
+    """How much the next execution fills: all that is left, but in about one order of `one_in` a part of it first.
 
-    Which order, and how much, comes from its id, so that a replay repeats itself. Fractions, all-or-none orders and
-    the legs of a group (of which at most one may fill) are never split.
+    0: never. Which order, and how much, comes from its id, so that a replay repeats itself. Fractions, all-or-none
+    orders and the legs of a group (of which at most one may fill) are never split.
     """
     whole = order.remaining == order.remaining.to_integral_value() and order.remaining > 1
-    if order.split_done or not whole or order.time_in_force == "fok" or order.group_id:
+    if order.split_done or not whole or not one_in or order.time_in_force == "fok" or order.group_id:
         return order.remaining
-    chance, rest = divmod(int.from_bytes(hashlib.sha256(order.id.encode()).digest()[:8]), PARTIAL_ONE_IN)
+    chance, rest = divmod(int.from_bytes(hashlib.sha256(order.id.encode()).digest()[:8]), one_in)
     if rest:
         return order.remaining
     return Decimal(1 + chance % (int(order.remaining) - 1))

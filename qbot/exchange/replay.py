@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from qbot.clock import CLOSED_MARGIN_MINUTES, Timeline
@@ -13,14 +14,15 @@ from qbot.exchange.sessions import Session, Sessions, moment
 CALENDAR_MARGIN = timedelta(days=100)  # a good-till-canceled order lives 90 days, and has to find its sessions
 
 
-def load_market(bars_file: Path | None, now: datetime) -> tuple[Market, Sessions]:
-    """The market of a file (the shipped sample if None), and the sessions around it and around `now`.
+@lru_cache(maxsize=2)
+def load_market(bars_file: Path | None, today: date) -> tuple[Market, Sessions]:
+    """The market of a file (the shipped sample if None), and the sessions around it and around `today`.
 
-    Raises ConfigError if the file cannot be used.
+    Neither ever changes. Raises ConfigError if the file cannot be used.
     """
     bars = read_bars(bars_file)
     first, last = span(bars)
-    sessions = _sessions(min(first, now.date()), max(last, now.date()))
+    sessions = _sessions(min(first, today), max(last, today))
     return Market(in_regular_hours(bars, sessions)), sessions
 
 

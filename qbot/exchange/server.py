@@ -8,10 +8,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from qbot.exchange import data_api, history, trading_api, wire
@@ -58,7 +58,7 @@ DATA: list[tuple[str, str, Handler]] = [
 ]
 
 
-def create_app(venue: Venue, keys: dict[str, str], rate_limit_per_minute: int = 200) -> Starlette:
+def create_app(venue: Venue, keys: dict[str, str], rate_limit_per_minute: int = 200) -> ASGIApp:
     """The application. `keys`: secret by key id. The trading and the data API have a limit each, as they have there."""
     limits = {"trading": RateLimit(rate_limit_per_minute), "data": RateLimit(rate_limit_per_minute)}
     wake = asyncio.Event()
@@ -97,8 +97,8 @@ def create_app(venue: Venue, keys: dict[str, str], rate_limit_per_minute: int = 
             await ticker
         venue.journal.close()
 
-    middleware = [Middleware(FaultMiddleware, faults=venue.faults)]
-    return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+    # Around all of Starlette, not among its middleware: a dropped connection needs the server's own `send`.
+    return FaultMiddleware(Starlette(routes=routes, lifespan=lifespan), venue.faults)
 
 
 async def _tick_for_ever(venue: Venue, wake: asyncio.Event) -> None:

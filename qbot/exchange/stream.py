@@ -30,6 +30,11 @@ class Hub:
         self._faults = faults
         self._listeners: set[Outbox] = set()
 
+    @property
+    def listeners(self) -> int:
+        """How many connections listen."""
+        return len(self._listeners)
+
     def publish(self, events: list[Event]) -> None:
         """Queue the events for every listener. What happens while the stream is silent is lost to it for good."""
         if not self._listeners or self._faults.active("silent_stream"):

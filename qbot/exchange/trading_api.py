@@ -48,7 +48,7 @@ async def get_orders(venue: Venue, request: Request) -> Response:
         raise bad_form(f"invalid status: {status}")
     limit = min(whole_number(query.get("limit"), "limit", ORDERS_LIMIT_DEFAULT), ORDERS_LIMIT_MAX)
     found = sorted(_selected(book, status, request), key=lambda o: (o.submitted_at, o.seq), reverse=direction != "asc")
-    if query.get("nested") != "true":
+    if not flag(request, "nested"):
         return JSONResponse([wire.order(order) for order in found[:limit]])
     ids = {order.id for order in found}
     tops = [order for order in found if order.parent_id not in ids][:limit]
@@ -78,7 +78,7 @@ async def get_order(venue: Venue, request: Request) -> Response:
     """GET /v2/orders/{order_id}"""
     book = venue.sync()
     order = engine.find(book, request.path_params["order_id"])
-    legs = book.legs_of(order) if request.query_params.get("nested") == "true" else None
+    legs = book.legs_of(order) if flag(request, "nested") else None
     return JSONResponse(wire.order(order, legs))
 
 
@@ -150,7 +150,7 @@ async def delete_position(venue: Venue, request: Request) -> Response:
 async def delete_positions(venue: Venue, request: Request) -> Response:
     """DELETE /v2/positions: one answer a position, each with its own status"""
     book = venue.sync()
-    if request.query_params.get("cancel_orders") == "true":
+    if flag(request, "cancel_orders"):
         engine.cancel_all(book, venue.now())
     answers: list[dict[str, Any]] = []
     for symbol in sorted(book.ledger.holdings):
@@ -206,6 +206,11 @@ async def _json(request: Request) -> Any:
         return json.loads(await request.body(), parse_float=Decimal)
     except ValueError:
         raise Refused(400, "request body format is invalid", 40010000) from None
+
+
+def flag(request: Request, name: str) -> bool:
+    """A yes of a query. alpaca-py writes it `True`."""
+    return request.query_params.get(name, "").lower() in {"true", "1", "t"}
 
 
 def moment_of(text: str | None, name: str) -> datetime | None:

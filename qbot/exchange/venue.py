@@ -73,7 +73,7 @@ def open_venue(
 
     Raises ConfigError if the file of bars cannot be used.
     """
-    market, sessions = load_market(bars_file, now())
+    market, sessions = load_market(bars_file, now().date())
     book = Book(market, sessions, Ledger(start_cash_usd, start_cash_usd), now().timestamp())
     journal = Journal(home / JOURNAL_NAME)
     if not journal.load(book):

@@ -59,7 +59,7 @@ def order(of: Order, legs: list[Order] | None = None) -> dict[str, Any]:
 
 
 def position(book: Book, symbol: str) -> dict[str, Any]:
-    """A holding at the book's time."""
+    """A holding at the book's time. What was bought today counts at the average price of the whole holding."""
     holding, price = book.ledger.holdings[symbol], book.price(symbol)
     assert price is not None, "a symbol that was bought has a price"
     session = book.sessions.latest(book.time_s)

@@ -84,10 +84,15 @@ def exchange_thread(
     cash_usd: Decimal = Decimal("100000"),
     faults: Faults | None = None,
     rate_limit_per_minute: int = 100_000,
+    partial_one_in: int = 0,
 ) -> Iterator[RunningExchange]:
-    """An exchange in a thread of this process. Its market stands at MID_SESSION until `clock` is moved."""
+    """An exchange in a thread of this process. Its market stands at MID_SESSION until `clock` is moved.
+
+    `partial_one_in`: one order in so many fills in two steps, ten market seconds apart; 1: every one, 0: none.
+    """
     manual = clock if isinstance(clock, ManualClock) else ManualClock()
     venue = open_venue(home, bars_file, cash_usd, clock or manual, faults)
+    venue.book.partial_one_in = partial_one_in
     app = create_app(venue, {KEY: SECRET}, rate_limit_per_minute)
     # Named as TCP, since asyncio sets TCP_NODELAY only then; without it every answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
