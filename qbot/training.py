@@ -30,7 +30,8 @@ from qbot.training_types import (
     TrainingResult,
 )
 
-CPUS = 2
+ROWS_FOR_TWO_THREADS = 50_000  # below, a second thread costs more than it brings, above all on a busy machine
+FIRST_MODEL_TIME_SHARE = 0.5  # so that a slow first model cannot leave the second without time
 LABEL = "label"
 EXPECTED_MODELS = ("LightGBMShallow", "LightGBMRandom", "WeightedEnsemble_L2")
 
@@ -217,7 +218,7 @@ def _fit(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str
             num_bag_folds=0,
             num_stack_levels=0,
             dynamic_stacking=False,
-            num_cpus=CPUS,
+            num_cpus=2 if len(fit) >= ROWS_FOR_TWO_THREADS else 1,
             num_gpus=0,
         )
     except Exception as error:
@@ -244,7 +245,8 @@ def _lightgbm_variants(rows: int) -> list[dict[str, Any]]:
         "bagging_freq": 1,
         "lambda_l2": 10.0,
     }
-    shallow = {**common, "num_leaves": 8, "ag_args": {"name_suffix": "Shallow"}}
+    half_the_time = {"max_time_limit_ratio": FIRST_MODEL_TIME_SHARE}
+    shallow = {**common, "num_leaves": 8, "ag_args": {"name_suffix": "Shallow"}, "ag_args_fit": half_the_time}
     random = {**common, "num_leaves": 16, "extra_trees": True, "ag_args": {"name_suffix": "Random"}}
     return [shallow, random]
 
