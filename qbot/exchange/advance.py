@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from qbot.exchange.book import Book
-from qbot.exchange.matching import PARTIAL_PAUSE_S, Firing, firing, first_part, market_price, out_of_reach, price_range
+from qbot.exchange.matching import PARTIAL_PAUSE_S, Firing, firing, first_part, market_price, price_range, quiet_range
 from qbot.exchange.orders import Fill, Order
 from qbot.exchange.sessions import moment
 
@@ -32,12 +32,8 @@ def advance(book: Book, until: datetime) -> None:
     heap: list[Entry] = []
     reach: dict[str, tuple[float, float]] = {}
     for order in list(book.open.values()):
-        if order.symbol not in reach:
-            reach[order.symbol] = price_range(book.market.path(order.symbol, book.time_s, end))
-        if not out_of_reach(order, *reach[order.symbol]):
+        if not _stays_quiet(book, reach, order, end):
             _schedule(book, heap, order, book.time_s, end)
-        else:
-            _schedule_expiry(heap, order, end)
     for t in _sample_times(book, end):
         heapq.heappush(heap, (t, SAMPLE, 0, None, None))
     while heap:
@@ -47,6 +43,20 @@ def advance(book: Book, until: datetime) -> None:
         elif due.open and due.live:
             _happen(book, heap, kind, due, found, at, end)
     book.time_s, book.fresh = end, False
+
+
+def _stays_quiet(book: Book, reach: dict[str, tuple[float, float]], order: Order, end: float) -> bool:
+    """True if nothing can happen to `order` up to `end`: so it is with most orders at most times, and found fast."""
+    if order.id not in book.quiet:
+        between = quiet_range(order)
+        if between is None or order.expires_at is None:
+            return False
+        book.quiet[order.id] = (*between, order.expires_at.timestamp())
+    if order.symbol not in reach:
+        reach[order.symbol] = price_range(book.market.path(order.symbol, book.time_s, end))
+    low, high = reach[order.symbol]
+    below, above, expires_s = book.quiet[order.id]
+    return low > below and high < above and expires_s > end
 
 
 def _happen(
@@ -64,7 +74,8 @@ def _schedule(book: Book, heap: list[Entry], order: Order, a: float, b: float) -
     """Push what happens first to `order` in [a, b]."""
     if not order.live:
         return
-    _schedule_expiry(heap, order, b)
+    if order.expires_at is not None and (expires := order.expires_at.timestamp()) <= b:
+        heapq.heappush(heap, (expires, EXPIRE, order.seq, order, None))
     begin = max(a, order.active_from.timestamp())
     if begin > b:
         return
@@ -76,11 +87,6 @@ def _schedule(book: Book, heap: list[Entry], order: Order, a: float, b: float) -
     found = _find(book, order, begin, b)
     if found:
         heapq.heappush(heap, (found.at_s, FIRE, order.seq, order, found))
-
-
-def _schedule_expiry(heap: list[Entry], order: Order, b: float) -> None:
-    if order.expires_at is not None and (at := order.expires_at.timestamp()) <= b:
-        heapq.heappush(heap, (at, EXPIRE, order.seq, order, None))
 
 
 def _first_moment(book: Book, order: Order, a: float, b: float) -> float | None:

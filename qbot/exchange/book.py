@@ -43,6 +43,7 @@ class Book:
     changes: Changes = field(default_factory=Changes)
     partial_one_in: int = PARTIAL_ONE_IN
     hold_cancels: bool = False
+    quiet: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # of advance: rests between, expires
     fresh: bool = False  # an order came in that has not been tried against the market yet
 
     def add(self, order: Order) -> None:
@@ -60,6 +61,7 @@ class Book:
     def touch(self, order: Order, at: datetime) -> None:
         """Note that an order has changed."""
         order.updated_at = at
+        self.quiet.pop(order.id, None)
         self.changes.orders[order.id] = order
 
     def emit(self, name: str, order: Order, at: datetime, fill: Fill | None = None) -> None:

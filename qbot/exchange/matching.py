@@ -7,6 +7,7 @@ the jump: better than its limit, or worse than its stop, as the market would hav
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -40,25 +41,26 @@ def firing(order: Order, legs: Iterable[Leg]) -> Firing | None:
 
 def price_range(legs: Iterable[Leg]) -> tuple[float, float]:
     """The lowest and the highest price on a path; of an empty one a range that contains nothing."""
-    low, high = float("inf"), float("-inf")
+    low, high = math.inf, -math.inf
     for leg in legs:
         low = min(low, leg.from_usd, leg.to_usd)
         high = max(high, leg.from_usd, leg.to_usd)
     return low, high
 
 
-def out_of_reach(order: Order, low: float, high: float) -> bool:
-    """True if a resting order surely does not fire while the price stays in [low, high]: most orders, most ticks."""
+def quiet_range(order: Order) -> tuple[float, float] | None:
+    """The prices between which a resting order surely does not fire; None if it always has to be looked at."""
     if order.status not in {"new", "held", "partially_filled"} or order.type in {"market", "trailing_stop"}:
-        return False
+        return None
     if order.type == "limit" or (order.type == "stop_limit" and order.triggered):
-        falls, price = order.buying, order.limit_price
+        fires_below, price = order.buying, order.limit_price
     elif order.triggered:
-        return False
+        return None
     else:
-        falls, price = not order.buying, order.stop_price
+        fires_below, price = not order.buying, order.stop_price
     assert price is not None
-    return low - ROUNDING_USD > price if falls else high + ROUNDING_USD < price
+    bound = float(price)
+    return (bound + ROUNDING_USD, math.inf) if fires_below else (-math.inf, bound - ROUNDING_USD)
 
 
 def _on_leg(order: Order, leg: Leg) -> Firing | None:

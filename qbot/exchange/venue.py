@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from qbot.errors import ConfigError
 from qbot.exchange.account import Ledger
 from qbot.exchange.advance import advance, cancel_family
 from qbot.exchange.book import Book
@@ -17,6 +18,8 @@ from qbot.exchange.replay import load_market
 from qbot.exchange.stream import Hub
 
 JOURNAL_NAME = "exchange.sqlite"
+# After a crash the clock may resume a little behind the journal: the market then waits for it.
+CLOCK_BEHIND_MAX = timedelta(hours=1)
 
 
 @dataclass
@@ -71,12 +74,26 @@ def open_venue(
 ) -> Venue:
     """The exchange whose journal is in `home`, as it was left, or a new one with `start_cash_usd`.
 
-    Raises ConfigError if the file of bars cannot be used.
+    Raises ConfigError if the file of bars cannot be used, or the journal is of another market or time.
     """
     market, sessions = load_market(bars_file, now().date())
     book = Book(market, sessions, Ledger(start_cash_usd, start_cash_usd), now().timestamp())
     journal = Journal(home / JOURNAL_NAME)
-    if not journal.load(book):
+    if journal.load(book):
+        _check_fits(book, now(), home)
+    else:
         journal.save(book, book.take_changes())
     faults = faults or Faults()
     return Venue(book, journal, now, Hub(faults), faults, now())
+
+
+def _check_fits(book: Book, now: datetime, home: Path) -> None:
+    """With other symbols orders would have no prices; from a later market time the market would stand still."""
+    what = f"the exchange's journal in {home}"
+    unknown = {order.symbol for order in book.orders.values()} - book.market.series.keys()
+    if unknown:
+        raise ConfigError(f"{what} holds {', '.join(sorted(unknown))}, the replay file does not: remove one of them")
+    if book.now - now > CLOCK_BEHIND_MAX:
+        raise ConfigError(
+            f"{what} is at {book.now}, the market clock at {now}: resume that replay, or remove the journal"
+        )

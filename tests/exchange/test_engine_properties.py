@@ -15,12 +15,28 @@ from qbot.exchange.book import Book, new_uuid
 from qbot.exchange.engine import as_request, cancel, close_position, replace, submit
 from qbot.exchange.orders import Order
 from qbot.exchange.refusals import Refused
-from tests.exchange.test_market import bars
-from tests.exchange.world import OPEN, book, market, request
+from tests.exchange.world import OPEN, Ohlc, book, market, request
 
-CENTS = st.integers(100, 20_500).map(lambda c: str(Decimal(c) / 100))
+LOW, HIGH = 9_700, 10_300  # cents: prices and orders lie close together, so that much happens
+CENTS = st.integers(LOW, HIGH).map(lambda c: str(Decimal(c) / 100))
+TRAILS = st.integers(1, 300).map(lambda c: str(Decimal(c) / 100))
 QTY = st.one_of(st.integers(1, 400).map(str), st.sampled_from(["0.5", "1.25"]))
 ORDER_IDS = st.integers(0, 30)
+
+
+@st.composite
+def bars(draw: st.DrawFn) -> Ohlc:
+    corners = sorted(draw(st.integers(LOW, HIGH)) / 100 for _ in range(4))
+    low, one, two, high = corners
+    return (one, high, low, two) if draw(st.booleans()) else (two, high, low, one)
+
+
+@st.composite
+def exits(draw: st.DrawFn) -> dict[str, Any]:
+    stop, profit = sorted(draw(st.lists(st.integers(LOW, HIGH), min_size=2, max_size=2, unique=True)))
+    order_class = draw(st.sampled_from(["bracket", "oto", "oco"]))
+    made: dict[str, Any] = {"order_class": order_class, "stop_loss_usd": str(Decimal(stop) / 100)}
+    return made if order_class == "oto" else made | {"take_profit_usd": str(Decimal(profit) / 100)}
 
 
 @st.composite
@@ -33,13 +49,11 @@ def orders(draw: st.DrawFn) -> dict[str, Any]:
     if kind in {"stop", "stop_limit"}:
         made["stop_price"] = draw(CENTS)
     if kind == "trailing_stop":
-        made["trail_price"] = draw(CENTS)
+        made["trail_price"] = draw(TRAILS)
     if kind in {"market", "limit"}:
         made["tif"] = draw(st.sampled_from(["day", "gtc", "ioc", "fok"]))
     if kind in {"market", "limit"} and made["tif"] in {"day", "gtc"} and draw(st.booleans()):
-        made |= {"order_class": draw(st.sampled_from(["bracket", "oto", "oco"])), "stop_loss_usd": draw(CENTS)}
-        if made["order_class"] != "oto":
-            made["take_profit_usd"] = draw(CENTS)
+        made |= draw(exits())
         if made["order_class"] == "oco":
             made |= {"side": "sell", "type": "limit", "limit_price": made["take_profit_usd"]}
         else:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import requests
 
+from qbot.errors import ConfigError
 from qbot.exchange.venue import open_venue
+from tests.exchange.world import frame
 from tests.support.exchange import HEADERS, MID_SESSION, ManualClock, RunningExchange, exchange_process, exchange_thread
 
 BUY = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}
@@ -101,6 +103,21 @@ def test_an_exchange_whose_journal_fails_answers_nothing_more(tmp_path: Path) ->
         assert requests.get(exchange.url + "/v2/account", headers=HEADERS, timeout=10).status_code == 500
     again = open_venue(tmp_path, None, Decimal(100_000), ManualClock())
     assert again.book.orders == {} and again.book.ledger.cash_usd == 100_000
+
+
+def test_a_journal_of_another_market_or_a_later_time_is_refused(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with exchange_thread(tmp_path, clock=clock) as exchange:
+        post(exchange, client_order_id="one")
+        exchange.clock.advance(minutes=30)
+        exchange.call("GET", "/v2/account")
+    other = tmp_path / "other.parquet"
+    frame("ZZZ", [(10, 10, 10, 10)] * 3).to_parquet(other)
+    with pytest.raises(ConfigError, match="holds AAPL"):
+        open_venue(tmp_path, other, Decimal(100_000), clock)
+    assert open_venue(tmp_path, None, Decimal(1), ManualClock(MID_SESSION - timedelta(minutes=20))).book.orders
+    with pytest.raises(ConfigError, match="resume that replay"):
+        open_venue(tmp_path, None, Decimal(1), ManualClock(MID_SESSION - timedelta(hours=2)))
 
 
 def test_a_file_that_cannot_be_used_keeps_the_exchange_from_starting(tmp_path: Path) -> None:
