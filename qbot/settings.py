@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     replay_days: int = Field(default=15, gt=0, description="Sessions replayed, the file's last; before them: training.")
     exchange_start_cash_usd: Decimal = Decimal("100000")
     exchange_rate_limit_per_minute: int = Field(default=200, gt=0, description="The venue's; times the speed.")
-    train_seconds_per_horizon: int = Field(default=15, gt=0, description="AutoGluon's time limit for one horizon.")
+    train_seconds_per_horizon: int = Field(default=30, gt=0, description="AutoGluon's time limit for one horizon.")
     log_level: str = "INFO"
 
     @property
