@@ -243,7 +243,8 @@ def trade(row: Row) -> TradeView:
 
 
 def artifact(row: Row) -> ArtifactView:
-    """One standing artifact; its metrics are those of `qbot.skill`."""
-    mae, naive = row["metrics"].get("mae"), row["metrics"].get("naive_mae")
+    """One standing artifact; its record holds the metrics of `qbot.skill`."""
+    metrics = row["metrics"].get("metrics", {})
+    mae, naive = metrics.get("mae"), metrics.get("naive_mae")
     gain = 1.0 - mae / naive if mae is not None and naive else None
     return ArtifactView(row["horizon_minutes"], row["skilled"], gain)

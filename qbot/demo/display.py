@@ -15,7 +15,7 @@ from qbot.demo.view import render
 
 class Display(Protocol):
     def show(self, snapshot: Snapshot) -> None:
-        """Shows one more snapshot. Raises BrokenPipeError when nobody reads any more."""
+        """Shows one more snapshot. Raises OSError when nobody reads any more."""
         ...
 
     def close(self) -> None:
@@ -53,6 +53,16 @@ class LineDisplay:
 
     def close(self) -> None:
         """Lines need no end."""
+
+
+class Nobody:
+    """Nobody watches."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Shows nothing."""
+
+    def close(self) -> None:
+        """Has nothing to close."""
 
 
 def fitting(plain: bool | None) -> Display:

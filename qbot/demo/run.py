@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,14 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from qbot import clock, log
 from qbot.contract import board
-from qbot.demo import frontend, summary, view
+from qbot.demo import display, frontend, summary, view
 from qbot.demo.collect import Collector
 from qbot.demo.display import Display
 from qbot.demo.logs import LogError, LogWatch
 from qbot.demo.snapshot import Access, Phase, Snapshot
 from qbot.errors import BoardUnavailable, QBotError, StackError, StoreUnavailable
 from qbot.settings import ROOT, Settings
-from qbot.stack import lock
+from qbot.stack import lock, secrets
 from qbot.stack.ports import HOST
 from qbot.stack.stack import Stack
 from qbot.store import report
@@ -67,20 +68,27 @@ def demo_settings(options: Options) -> Settings:
     )
 
 
-def run(options: Options, display: Display) -> int:
+def run(options: Options, screen: Display) -> int:
     """The whole demo; the exit status. Raises StackError when it cannot even begin."""
     settings = demo_settings(options)
     if options.fresh:
         forget(settings.home)
     _log_to_file(settings)
-    return Demo(Stack(settings), options, display).run()
+    return Demo(Stack(settings), options, screen).run()
 
 
 def forget(home: Path) -> None:
-    """Removes all data of the demo. Raises StackError while it runs."""
-    if lock.holder(home) is not None:
-        raise StackError(f"QBot is running on {home}: stop it before it starts afresh")
-    shutil.rmtree(home, ignore_errors=True)
+    """Removes all data of the demo; a folder without any is left alone. Raises StackError while QBot runs on it."""
+    if not (home / secrets.FILE).exists():
+        return
+    if home in (ROOT, Path.home(), Path(home.anchor)):
+        raise StackError(f"{home} holds more than the demo: remove QBot's files there by hand")
+    with lock.held(home):
+        for path in home.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != lock.FILE:
+                path.unlink()
 
 
 def _log_to_file(settings: Settings) -> None:
@@ -96,8 +104,8 @@ def _log_to_file(settings: Settings) -> None:
 class Demo:
     """One run. The main thread runs the stack; `_observe` runs beside it until both are done."""
 
-    def __init__(self, stack: Stack, options: Options, display: Display) -> None:
-        self._stack, self._options, self._display = stack, options, display
+    def __init__(self, stack: Stack, options: Options, screen: Display) -> None:
+        self._stack, self._options, self._display = stack, options, screen
         self._started_wall = clock.wall_now()
         values = stack.settings
         self._engine = make_engine(values.postgres_url, pool_size=1)
@@ -130,7 +138,8 @@ class Demo:
         finally:
             self._done.set()
             observer.join()
-            self._display.close()
+            with suppress(OSError):
+                self._display.close()
             for number, handler in old.items():
                 signal.signal(number, handler)
             self._engine.dispose()
@@ -164,8 +173,6 @@ class Demo:
                     self._ending.set()
             if self._ready_s is not None and not self._done.is_set():
                 self._end_trading()
-        except BrokenPipeError:
-            self._ending.set()  # whoever read our lines has left
         except Exception as error:
             self._broken = f"the demo itself broke: {type(error).__name__}: {error}"
             logging.getLogger(__name__).exception("the observer broke")
@@ -187,8 +194,15 @@ class Demo:
             self._first_trade_s = snapshot.running_s
         if phase is Phase.UP and not snapshot.problems:
             self._last_up = snapshot
-        self._display.show(snapshot)
+        self._show(snapshot)
         return snapshot
+
+    def _show(self, snapshot: Snapshot) -> None:
+        try:
+            self._display.show(snapshot)
+        except OSError:  # whoever read our lines has left, or the terminal has gone: nobody watches any more
+            self._display = display.Nobody()
+            self._ending.set()
 
     def _play_frontend(self) -> None:
         if self._ready_s is None:
@@ -203,8 +217,9 @@ class Demo:
         if self._options.screenshot and self._last_up:
             view.save_svg(self._last_up, self._options.screenshot)
         frontend.try_to_stop(self._frontend)
-        deadline = clock.monotonic_s() + STOP_WITHIN_S
-        while not self._done.wait(LOOK_EVERY_S) and clock.monotonic_s() < deadline:
+        deadline = clock.monotonic_s() + (STOP_WITHIN_S if self._frontend.starts else 0.0)
+        self._look(Phase.STOPPING)
+        while clock.monotonic_s() < deadline and not self._done.wait(LOOK_EVERY_S):
             if self._look(Phase.STOPPING).session.backend_status == "STOPPED":
                 break
         self._add_up()
@@ -228,8 +243,9 @@ class Demo:
             error_count=self._error_count,
             stack_error=self._broken,
         )
-        sys.stdout.write("\n".join(["", "QBot demo", *summary.lines(outcome), ""]))
-        sys.stdout.flush()
+        with suppress(OSError):
+            sys.stdout.write("\n".join(["", "QBot demo", *summary.lines(outcome), ""]))
+            sys.stdout.flush()
         return 1 if summary.failures(outcome) else 0
 
 

@@ -110,13 +110,13 @@ def _count(connection: Connection, condition: sa.ColumnElement[bool]) -> int:
 
 def _by_status(connection: Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> dict[str, int]:
     query = sa.select(table.c.status, sa.func.count()).where(condition).group_by(table.c.status)
-    return dict(connection.execute(query).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _critical(connection: Connection, since_wall: datetime) -> tuple[str, ...]:
     mine = sa.and_(alerts.c.severity == "CRITICAL", alerts.c.triggered_at_wall >= since_wall)
     query = sa.select(alerts.c.title, alerts.c.message).where(mine).order_by(alerts.c.triggered_at_wall)
-    return tuple(f"{title}: {message}" for title, message in connection.execute(query).tuples())
+    return tuple(f"{title}: {message}" for title, message in connection.execute(query))
 
 
 def _equity_span(connection: Connection, since: datetime) -> tuple[float | None, float | None]:
@@ -143,4 +143,4 @@ def _quality(connection: Connection, since: datetime) -> tuple[HorizonRecord, ..
         .group_by(forecasts.c.horizon_minutes)
         .order_by(forecasts.c.horizon_minutes)
     )
-    return tuple(HorizonRecord(*row) for row in connection.execute(query).tuples())
+    return tuple(HorizonRecord(*row) for row in connection.execute(query))
