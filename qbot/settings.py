@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     postgres_user: str = "qbot"
     postgres_password: SecretStr = SecretStr("")
     postgres_db: str = "qbot"
+    exchange_host: str = Field(default="127.0.0.1", description="Where the paper exchange listens.")
     exchange_port: int = Field(default=6390, description="The paper exchange, when no Alpaca keys are set.")
     flower_port: int = 5555
     flower_user: str = "qbot"

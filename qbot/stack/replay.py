@@ -1,22 +1,27 @@
-"""The replayed market's time line: written at start for all processes, saved while running, taken up again later."""
+"""The replayed market's time line: written at start for all processes, saved while running, taken up again later.
+
+`python -m qbot.stack.replay` keeps it for processes that `qbot up` does not run.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from qbot import clock
 from qbot.clock import CLOCK_FILE_ENV, Timeline
 from qbot.errors import StackError
-from qbot.settings import ROOT, Settings
+from qbot.settings import ROOT, Settings, settings
 
 SAMPLE = ROOT / "qbot" / "exchange" / "sample" / "us_equity_5m.parquet"
 CLOCK_FILE = "clock.json"
 STATE_FILE = "replay.json"
 # What is saved lies this far ahead: a run killed between two saves must not see the same market minutes again.
 AHEAD_S = 3.0
+SAVE_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,19 @@ class Replay:
         return self.timeline.finished(clock.wall_now())
 
 
-def begin(settings: Settings) -> Replay:
+def begin(values: Settings) -> Replay:
     """Takes the replay up where the last run left it and makes it this process' clock.
 
     Raises StackError when it is at its end, or was begun with other bars.
     """
     from qbot.exchange.replay import build_timeline
 
-    bars_file, home = settings.replay_file or SAMPLE, settings.home
+    bars_file, home = values.replay_file or SAMPLE, values.home
     if not bars_file.is_file():
         raise StackError(f"there are no bars to replay at {bars_file}; set QBOT_REPLAY_FILE")
-    source = f"{bars_file.name}:{bars_file.stat().st_size}:{settings.replay_days}"
+    source = f"{bars_file.name}:{bars_file.stat().st_size}:{values.replay_days}"
     resume_s = _resume_s(home / STATE_FILE, source)
-    timeline = build_timeline(bars_file, settings.replay_days, settings.replay_speed, resume_s, clock.wall_now())
+    timeline = build_timeline(values.replay_file, values.replay_days, values.replay_speed, resume_s, clock.wall_now())
     if timeline.anchor_elapsed_s >= timeline.length_s:
         raise StackError(f"the replayed market of {home} is at its end; `qbot reset` starts over")
     write(home / CLOCK_FILE, timeline.to_json())
@@ -80,3 +85,10 @@ def write(path: Path, text: str) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text(text)
     fresh.replace(path)
+
+
+if __name__ == "__main__":
+    running = begin(settings())
+    while True:
+        running.save()
+        time.sleep(SAVE_EVERY_S)

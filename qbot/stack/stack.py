@@ -22,7 +22,6 @@ from qbot.stack import child, environment, lock, ports, programs, replay, secret
 from qbot.stack.supervise import TICK_S, ProcessHealth, Program, Supervisor
 
 STATUS_FILE = "status.json"
-SAVE_EVERY_S = 1.0
 EARLIER_RUN_S = 12.0  # how long the processes of a killed run may keep its ports
 MIGRATE_WITHIN_S = 120.0
 EXCHANGE_KEY = "PAPER"  # a name, not a secret: the paper exchange is on loopback and holds no money
@@ -138,11 +137,11 @@ class Stack:
 
     async def _watch(self, should_stop: Callable[[], bool]) -> None:
         assert self._supervisor is not None
-        saved_s, told = -SAVE_EVERY_S, False
+        saved_s, told = -replay.SAVE_EVERY_S, False
         while not should_stop():
             await self._supervisor.tick()
             now_s = clock.monotonic_s()
-            if now_s - saved_s >= SAVE_EVERY_S:
+            if now_s - saved_s >= replay.SAVE_EVERY_S:
                 saved_s = now_s
                 self._save()
             if self.replay and self.replay.finished() and not told:
@@ -175,6 +174,6 @@ def _of_this_stack(settings: Settings, embedded_exchange: bool) -> Settings:
     here: dict[str, object] = {"redis_host": ports.HOST, "postgres_host": ports.HOST, "home": settings.home.resolve()}
     if embedded_exchange:
         url = f"http://{ports.HOST}:{settings.exchange_port}"
-        here |= {"alpaca_url": url, "alpaca_data_url": url, "embedded_exchange": True}
+        here |= {"exchange_host": ports.HOST, "alpaca_url": url, "alpaca_data_url": url, "embedded_exchange": True}
         here |= {"alpaca_api_key": SecretStr(EXCHANGE_KEY), "alpaca_secret_key": SecretStr(EXCHANGE_KEY)}
     return settings.model_copy(update=here)

@@ -65,7 +65,7 @@ def test_the_soft_limit_comes_before_the_hard_one_and_no_run_is_delivered_twice(
 
 @given(ENTRY)
 def test_in_real_time_a_run_is_over_before_its_successor_is_due(entry: beat_schedule.Entry) -> None:
-    if entry.name != "emergency_handler":  # see the comment there
+    if entry.soft_s is None:  # the others say why they may take longer; their ticks collapse
         assert entry.limits_s(1.0)[1] < entry.every_s
 
 
@@ -176,4 +176,3 @@ def test_a_second_beat_does_not_fire_until_the_first_is_gone(
         assert ready.read_text().split()[0] == str(beat.pid)
         os.kill(beat.pid, 15)
         beat.wait(10)
-    assert redis_client.llen("training") == 0  # not at the start

@@ -1,0 +1,63 @@
+# QBot. `make` alone shows what there is. Nothing needs to be activated: every target uses .venv by its path.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV_STAMP := $(VENV)/.uv-$(UV_VERSION)
+ARGS ?=
+# The first of these that is Python 3.11 or 3.12; or say `make PYTHON=/path/to/python3.12 …`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+.PHONY: help setup demo up test check bench lock clean
+
+help: ## show this
+	@echo "QBot: make <target>"
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-8s %s\n", $$1, $$2}'
+	@echo 'Options of the demo: make demo ARGS="--minutes 5"'
+
+setup: $(STAMP) ## install everything into .venv (needs Python 3.11 or 3.12; done by the others when needed)
+
+demo: $(STAMP) ## watch QBot trade a replayed market; Ctrl-C ends it
+	@$(BIN)/qbot demo $(ARGS)
+
+up: $(STAMP) ## run QBot: at Alpaca with keys in .env, else at its own paper exchange
+	@$(BIN)/qbot up $(ARGS)
+
+test: $(STAMP) ## run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## style, types and layers
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP) ## measure start-up, a trading cycle and the exchange
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock: $(UV_STAMP) ## resolve pyproject.toml into requirements.lock again
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
+
+clean: ## remove .venv, caches and the data of the demo
+	rm -rf $(VENV) .qbot .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+$(STAMP): $(UV_STAMP) pyproject.toml requirements.lock
+	@echo "Installing from requirements.lock into $(VENV)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+	@touch $@
+
+$(UV_STAMP):
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "QBot needs Python 3.11 or 3.12; found: $$(python3 --version 2>&1)." \
+			"Install one, or say: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; fi
+	@$(BIN)/python -c 'import pip' >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+		rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt install" \
+			"$$($(PYTHON) -c 'import sys; print("python3.%d-venv" % sys.version_info[1])')" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@

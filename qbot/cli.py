@@ -1,0 +1,104 @@
+"""The `qbot` command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from qbot.demo.command import demo
+from qbot.errors import ConfigError, QBotError, StackError
+from qbot.settings import ROOT, settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.command()(demo)
+
+
+@app.command()
+def up() -> None:
+    """Run the whole system here until Ctrl-C: at Alpaca with keys in .env, else at its own paper exchange."""
+    from qbot import log
+    from qbot.stack.stack import Stack
+
+    stack = Stack(settings())
+    log.configure("up", stack.settings)
+    typer.echo(f"Starting QBot on {stack.settings.home} …")
+    stack.run(_tell_ready)
+    typer.echo("QBot is down.")
+
+
+def _tell_ready(stack: object) -> None:
+    from qbot.stack.stack import Stack
+
+    assert isinstance(stack, Stack)
+    values = stack.settings
+    market = "its own paper exchange" if stack.embedded_exchange else "Alpaca"
+    typer.echo(f"QBot is up, trading at {market}. Ctrl-C ends it.")
+    typer.echo(f"  Redis   127.0.0.1:{values.redis_port}   logs {values.home / 'logs'}")
+    typer.echo(f"  Flower  http://127.0.0.1:{values.flower_port}   user {values.flower_user}, password in secrets.json")
+
+
+@app.command()
+def status() -> None:
+    """Show whether QBot runs here, and its processes. Exit status 1 when it does not run."""
+    from qbot.stack import lock, stack
+
+    home = settings().home
+    pid = lock.holder(home)
+    if pid is None:
+        typer.echo(f"QBot does not run on {home}.")
+        raise typer.Exit(1)
+    typer.echo(f"QBot runs on {home} (pid {pid}).")
+    file = home / stack.STATUS_FILE
+    if not file.exists():
+        typer.echo("It is starting or stopping.")
+        return
+    for each in json.loads(file.read_text())["processes"]:
+        line = f"{each['name']:<18} {each['state']:<11} pid {each['pid'] or '-':<8}"
+        typer.echo(f"  {line} up {each['uptime_s']:.0f} s   restarts {each['restarts']}")
+
+
+@app.command()
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete all data of this home: books, forecasts, artifacts, the place in the replay. A broker keeps what it has."""
+    from qbot.stack import lock, secrets
+
+    home = settings().home.resolve()
+    if not (home / secrets.FILE).exists():
+        typer.echo(f"There is nothing of QBot in {home}.")
+        return
+    if home in (ROOT, Path.home(), Path(home.anchor)):
+        raise StackError(f"QBOT_HOME is {home}: too much to delete; remove QBot's files there by hand")
+    with lock.held(home):
+        if not yes:
+            typer.confirm(f"Delete everything in {home}?", abort=True)
+        for path in home.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != lock.FILE:
+                path.unlink()
+    typer.echo("Deleted.")
+
+
+def main() -> None:
+    """Runs the command; a named error is one line and exit status 1."""
+    try:
+        app()
+    except ValidationError as error:  # of the environment; its values may be secrets and are not shown
+        what = ", ".join(f"QBOT_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
+        _fail(ConfigError(what))
+    except QBotError as error:
+        _fail(error)
+
+
+def _fail(error: QBotError) -> None:
+    typer.echo(f"qbot: {error}", err=True)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
