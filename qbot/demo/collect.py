@@ -33,6 +33,7 @@ from qbot.market.calendar import market_hours
 from qbot.stack.supervise import ProcessHealth
 from qbot.store import ledger, models, report, state
 from qbot.store.engine import transaction
+from qbot.types import OrderType, Side
 
 BOARD_KEYS = (
     keys.AUTOTRADING_BACKEND_STATUS,
@@ -224,7 +225,7 @@ def order(row: Row) -> OrderView:
         order_type=row["order_type"],
         status=row["status"],
         source=row["source"],
-        protective=row["parent_id"] is not None,
+        protective=_protective(row),
     )
 
 
@@ -238,8 +239,14 @@ def trade(row: Row) -> TradeView:
         qty=float(row["qty"]),
         price_usd=float(row["price_usd"]),
         source=row["source"] or "",
-        protective=row["parent_id"] is not None,
+        protective=_protective(row),
     )
+
+
+def _protective(row: Row) -> bool:
+    """A leg of a bracket. The stream tells of legs without their parent: what rests and has no intent is one, too."""
+    resting = row["kind"] is None and row["side"] == Side.SELL and row["order_type"] != OrderType.MARKET
+    return row["parent_id"] is not None or (resting and row["order_type"] is not None)
 
 
 def artifact(row: Row) -> ArtifactView:

@@ -62,15 +62,21 @@ def allowed_decisions(connection: Connection, count: int) -> list[Row]:
 
 
 def recent_orders(connection: Connection, count: int) -> list[Row]:
-    """The last orders of any state, newest first; the resting legs of brackets are among them."""
-    query = orders.select().order_by(orders.c.created_at.desc(), orders.c.broker_order_id).limit(count)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    """The last orders of any state, newest first, with `kind` of their intent: none for legs and foreign orders."""
+    query = (
+        sa.select(*orders.c, intents.c.kind)
+        .select_from(orders.join(intents, intents.c.client_order_id == orders.c.client_order_id, isouter=True))
+        .order_by(orders.c.created_at.desc(), orders.c.broker_order_id)
+    )
+    return [dict(row) for row in connection.execute(query.limit(count)).mappings()]
 
 
 def recent_executions(connection: Connection, count: int) -> list[Row]:
-    """The last executions, newest first, with the `source`, `order_type` and `parent_id` of their order."""
-    joined = fills.join(orders, orders.c.broker_order_id == fills.c.broker_order_id, isouter=True)
-    columns = [*fills.c, orders.c.source, orders.c.order_type, orders.c.parent_id]
+    """The last executions, newest first, with source, type, parent and the intent's `kind` of their order."""
+    joined = fills.join(orders, orders.c.broker_order_id == fills.c.broker_order_id, isouter=True).join(
+        intents, intents.c.client_order_id == orders.c.client_order_id, isouter=True
+    )
+    columns = [*fills.c, orders.c.source, orders.c.order_type, orders.c.parent_id, intents.c.kind]
     query = sa.select(*columns).select_from(joined).order_by(fills.c.at.desc(), fills.c.execution_id.desc())
     return [dict(row) for row in connection.execute(query.limit(count)).mappings()]
 

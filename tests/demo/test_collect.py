@@ -117,6 +117,14 @@ def test_a_trade_is_shown_with_its_reason_and_the_rest_with_theirs(engine: Engin
     assert [(t.symbol, t.price_usd, t.protective) for t in seen.trades] == [("AAPL", 231.12, False)]
 
 
+def test_a_leg_that_is_told_without_its_parent_counts_as_protection(engine: Engine, board: Board) -> None:
+    orphan = order(3, side=Side.SELL, order_type="stop", status="held", client_order_id="made-by-the-venue")
+    with transaction(engine) as connection:
+        ledger.record_orders(connection, [order(1, client_order_id="by-hand"), orphan], WALL)
+    seen = Collector(EMPTY, lambda: RUNNING, board, engine).collect(Phase.UP)
+    assert {each.order_id: each.protective for each in seen.orders} == {"o1": False, "o3": True}
+
+
 def test_an_alert_and_a_latched_switch_are_shown(engine: Engine, board: Board) -> None:
     wall = Collector(EMPTY, lambda: RUNNING, board, engine).collect(Phase.UP).wall
     row = {
