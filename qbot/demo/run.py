@@ -123,6 +123,7 @@ class Demo:
         self._last_up: Snapshot | None = None
         self._record: report.RunRecord | None = None
         self._broken: str | None = None
+        self._ended_s: float | None = None
         self._ending = threading.Event()  # someone or something asked for the end
         self._done = threading.Event()  # the observer has nothing left to do: the stack may go down
 
@@ -171,6 +172,7 @@ class Demo:
                 self._ending.wait(LOOK_EVERY_S)
                 if self._options.minutes is not None and self._running_s() >= self._options.minutes * 60:
                     self._ending.set()
+            self._ended_s = self._running_s()
             if self._ready_s is not None and not self._done.is_set():
                 self._end_trading()
         except Exception as error:
@@ -233,7 +235,7 @@ class Demo:
 
     def _finish(self) -> int:
         outcome = summary.Outcome(
-            running_s=self._running_s(),
+            running_s=self._ended_s or self._running_s(),
             ready_s=self._ready_s,
             first_trade_s=self._first_trade_s,
             record=self._record,

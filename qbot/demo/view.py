@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -12,10 +13,11 @@ from rich.text import Text
 from qbot.demo import panels
 from qbot.demo.snapshot import Snapshot
 
+_WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # rich names one on the web; any fixed-width font does
 WIDE = 110  # columns from which decisions and portfolio stand beside each other
 FRAME = 2  # rows that a panel's border takes
 TOP_ROWS = 7  # portfolio and trades on a narrow terminal
-SCREENSHOT = (124, 34)  # columns and rows
+SCREENSHOT = (146, 34)  # columns and rows
 
 
 def render(snapshot: Snapshot, width: int, height: int) -> RenderableType:
@@ -40,7 +42,7 @@ def _lines(lines: list[Text]) -> Text:
 
 
 def _wide(snapshot: Snapshot, width: int, rows: int) -> Layout:
-    side = max(44, width * 3 // 8)
+    side = min(max(40, width // 3), 60)
     upper = (rows + 1) // 2
     right = Layout(size=side)
     right.split_column(
@@ -65,12 +67,13 @@ def _narrow(snapshot: Snapshot, width: int, rows: int) -> Layout:
 
 
 def save_svg(snapshot: Snapshot, path: Path, size: tuple[int, int] = SCREENSHOT) -> None:
-    """The view as a picture. Raises OSError when it cannot be written."""
+    """The view as a picture that loads nothing from elsewhere. Raises OSError when it cannot be written."""
     width, height = size
     with Path(os.devnull).open("w") as nowhere:
         console = Console(
             record=True, width=width, height=height, file=nowhere, force_terminal=True, color_system="truecolor"
         )
         console.print(render(snapshot, width, height), height=height)
+    svg = _WEB_FONT.sub("", console.export_svg(title="qbot demo"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    console.save_svg(str(path), title="qbot demo")
+    path.write_text(svg)

@@ -101,3 +101,4 @@ def test_a_screenshot_is_an_svg_of_the_view(tmp_path: Path) -> None:
     save_svg(samples.TRADING, tmp_path / "img" / "view.svg")
     svg = (tmp_path / "img" / "view.svg").read_text()
     assert svg.startswith("<svg") and "RUNNING" in svg
+    assert "@font-face" not in svg and 'url("http' not in svg
