@@ -46,6 +46,8 @@ BOARD_KEYS = (
     keys.ML_TRAINING_STATUS,
     keys.PREDICTIONS_CURRENT,
 )
+BOARD_FIELDS = ("session", "account", "positions", "training", "forecasts_current")
+STORE_FIELDS = ("cycle_at", "decisions", "refusals", "orders", "trades", "artifacts", "alerts")
 ROWS = 40  # of orders and trades: more than any terminal shows, and than one second brings
 Row = Mapping[str, Any]
 
@@ -59,9 +61,10 @@ class Collector:
     board: Board
     engine: Engine
     started_s: float = field(default_factory=clock.monotonic_s)
+    _last: Snapshot | None = None
 
     def collect(self, phase: Phase) -> Snapshot:
-        """One look at everything that answers."""
+        """One look at everything that answers; what does not is shown as it was last seen, and named."""
         snapshot = replace(
             self.base,
             wall=clock.wall_now(),
@@ -71,17 +74,16 @@ class Collector:
             running_s=clock.monotonic_s() - self.started_s,
             processes=tuple(self.health()),
         )
-        if not _server_runs("redis", snapshot) and phase is Phase.STARTING:
+        if phase is Phase.STARTING and not _server_runs("redis", snapshot):
             return snapshot
-        snapshot = with_hours(snapshot)
-        snapshot = self._with_board(snapshot)
-        return self._with_store(snapshot)
+        self._last = self._with_store(self._with_board(with_hours(snapshot)))
+        return self._last
 
     def _with_board(self, snapshot: Snapshot) -> Snapshot:
         try:
             readings = self.board.read_many(BOARD_KEYS)
         except BoardUnavailable as error:
-            return _with_problem(snapshot, "Redis", error)
+            return _with_problem(self._as_last_seen(snapshot, BOARD_FIELDS), "Redis", error)
         return from_board(snapshot, readings)
 
     def _with_store(self, snapshot: Snapshot) -> Snapshot:
@@ -89,7 +91,14 @@ class Collector:
             with transaction(self.engine) as connection:
                 return from_store(snapshot, connection)
         except (StoreUnavailable, SQLAlchemyError) as error:
-            return snapshot if snapshot.phase is Phase.STARTING else _with_problem(snapshot, "Postgres", error)
+            if snapshot.phase is Phase.STARTING:
+                return snapshot  # not up yet, or not migrated
+            return _with_problem(self._as_last_seen(snapshot, STORE_FIELDS), "Postgres", error)
+
+    def _as_last_seen(self, snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
+        old = self._last or snapshot
+        seen = replace(snapshot, **{name: getattr(old, name) for name in names})
+        return replace(seen, session=replace(seen.session, backend_status=None)) if "session" in names else seen
 
 
 def _server_runs(name: str, snapshot: Snapshot) -> bool:

@@ -64,7 +64,7 @@ def header(snapshot: Snapshot) -> list[Text]:
 
 
 def _state_line(s: Snapshot) -> Text:
-    status = s.session.backend_status or "not started"
+    status = s.session.backend_status or ("unknown" if s.problems else "not started")
     parts: list[str | tuple[str, str]] = [(status, f"bold {_STATUS_STYLE.get(status, CARE)}")]
     waiting = s.waiting_for()
     if waiting is not None:

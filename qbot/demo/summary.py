@@ -89,8 +89,5 @@ def _profit(record: RunRecord) -> str:
 
 def _quality(each: HorizonRecord) -> str:
     hits = f"{each.direction_right / each.moved:.0%}" if each.moved else "none"
-    better = "better than" if each.mae_usd < each.naive_mae_usd else "not better than"
-    return (
-        f"{each.horizon_minutes:>2} min: {each.matured} came due, {hits} in the right direction, mean error"
-        f" {each.mae_usd:.3f} USD a share, {better} no change ({each.naive_mae_usd:.3f})"
-    )
+    error = f"mean error {each.mae_usd:.3f} USD (no change: {each.naive_mae_usd:.3f})"
+    return f"{each.horizon_minutes:>2} min: {each.matured} came due, {hits} the right way, {error}"

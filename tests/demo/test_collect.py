@@ -147,6 +147,23 @@ def test_without_redis_the_store_is_still_shown(engine: Engine, no_board: Board)
     assert "Redis" in str(seen.waiting_for())
 
 
+def test_what_was_last_seen_stays_in_view_while_its_source_is_down(
+    engine: Engine, no_engine: Engine, board: Board, no_board: Board
+) -> None:
+    trade_once(engine)
+    board.write(keys.AUTOTRADING_BACKEND_STATUS, BackendStatus.RUNNING, now=WALL)
+    board.write(keys.PREDICTIONS_CURRENT, {"AAPL": {"60": 231.0}}, now=WALL)
+    collector = Collector(EMPTY, lambda: RUNNING, board, engine)
+    before = collector.collect(Phase.UP)
+    collector.board, collector.engine = no_board, no_engine
+    for _ in range(2):
+        seen = collector.collect(Phase.UP)
+        assert set(seen.problems) == {"Redis", "Postgres"}
+        assert (seen.trades, seen.decisions) == (before.trades, before.decisions) and seen.trades
+        assert seen.forecasts_current == 1
+        assert seen.session.backend_status is None
+
+
 def test_without_postgres_the_board_is_still_shown(board: Board, no_engine: Engine) -> None:
     board.write(keys.AUTOTRADING_BACKEND_STATUS, BackendStatus.STOPPED, now=WALL)
     seen = Collector(EMPTY, lambda: RUNNING, board, no_engine).collect(Phase.UP)

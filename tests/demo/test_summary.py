@@ -72,7 +72,7 @@ def test_the_summary_tells_what_was_done() -> None:
     text = "\n".join(lines(replace(GOOD, restarts={"beat": 1}, errors=(LOST,), error_count=1)))
     for expected in (
         "5:00 min", "first trade     after 1:35 min", "12 at the broker for 4 intents", "4, 18,000.00 USD",
-        "+12.50 USD", "117", "39 came due, 50% in the right direction", "not better than no change (0.500)",
+        "+12.50 USD", "117", "39 came due, 50% the right way", "mean error 0.510 USD (no change: 0.500)",
         "beat ×1", "WorkerLostError",
     ):  # fmt: skip
         assert expected in text
