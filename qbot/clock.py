@@ -7,13 +7,14 @@ the file named by `QBOT_CLOCK_FILE`: closed hours are skipped but for `CLOSED_MA
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -38,8 +39,13 @@ class Timeline:
     def __post_init__(self) -> None:
         if not self.segments:
             raise ValueError("a timeline needs at least one segment")
-        if self.speed <= 0:
-            raise ValueError("speed must be positive")
+        if not (0 < self.speed < math.inf and math.isfinite(self.anchor_elapsed_s)):
+            raise ValueError("speed must be positive, and speed and anchor numbers")
+        ends = [moment for segment in self.segments for moment in segment]
+        if any(moment.tzinfo is None for moment in (self.anchor_wall, *ends)):
+            raise ValueError("the times of a timeline need a zone")
+        if any(later < earlier for earlier, later in pairwise(ends)):
+            raise ValueError("the segments of a timeline must follow one another")
         lengths = ((end - start).total_seconds() for start, end in self.segments)
         object.__setattr__(self, "_ends_s", tuple(accumulate(lengths)))
 
@@ -58,7 +64,8 @@ class Timeline:
         return self.market_after(self.elapsed_s(wall))
 
     def market_after(self, elapsed_s: float) -> datetime:
-        """Market time `elapsed_s` market seconds after the start of the replay."""
+        """Market time `elapsed_s` market seconds after the start of the replay, held at its two ends."""
+        elapsed_s = min(max(elapsed_s, 0.0), self.length_s)
         index = min(bisect_right(self._ends_s, elapsed_s), len(self.segments) - 1)
         segment_begin_s = self._ends_s[index - 1] if index else 0.0
         return self.segments[index][0] + timedelta(seconds=elapsed_s - segment_begin_s)
@@ -76,11 +83,14 @@ class Timeline:
 
     @classmethod
     def from_json(cls, text: str) -> Timeline:
-        """Inverse of `to_json`. Raises ValueError or KeyError on anything else."""
-        body = json.loads(text)
-        segments = tuple((datetime.fromisoformat(a), datetime.fromisoformat(b)) for a, b in body["segments"])
-        anchor = datetime.fromisoformat(body["anchor_wall"])
-        return cls(float(body["speed"]), anchor, float(body["anchor_elapsed_s"]), segments)
+        """Inverse of `to_json`. Raises ValueError on anything else."""
+        try:
+            body = json.loads(text)
+            segments = tuple((datetime.fromisoformat(a), datetime.fromisoformat(b)) for a, b in body["segments"])
+            anchor = datetime.fromisoformat(body["anchor_wall"])
+            return cls(float(body["speed"]), anchor, float(body["anchor_elapsed_s"]), segments)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a timeline: {error!r}") from error
 
 
 @lru_cache(maxsize=1)

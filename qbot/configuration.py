@@ -44,6 +44,7 @@ SOURCES: tuple[Key[Any], ...] = (
     keys.PORTFOLIO_SETTINGS,
 )
 DEFAULTS = TradingConfig()
+BY_DEFAULT = "backend_init"  # `updated_by` of the default `trading_settings` that QBot writes, as documented
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ def effective(snapshot: Snapshot, last_good: Stored) -> Effective:
             return before
         if reading.value is None:
             return empty  # absent: the documented defaults
+        if isinstance(reading.value, TradingSettings) and reading.value.updated_by == BY_DEFAULT:
+            return overlay(empty, _given_by_a_human(reading.value))
         return overlay(before, reading.value)
 
     session = document(keys.AUTOTRADING_ENABLED, "session", AutotradingSession())
@@ -102,6 +105,14 @@ def effective(snapshot: Snapshot, last_good: Stored) -> Effective:
     )
     problems = {key.name: problem for key in SOURCES if (problem := snapshot[key].problem)}
     return Effective(merge(documents), documents, problems)
+
+
+def _given_by_a_human(settings: TradingSettings) -> TradingSettings:
+    """What a frontend changed in the document that QBot wrote by default; the rest counts as not given."""
+    named = {name for name in settings.model_fields_set if name in TradingConfig.__dataclass_fields__}
+    return TradingSettings.model_construct(
+        **{name: getattr(settings, name) for name in named if getattr(settings, name) != getattr(DEFAULTS, name)}
+    )
 
 
 def merge(found: Documents) -> TradingConfig:

@@ -30,7 +30,7 @@ from qbot.types import TradingConfig
 log = structlog.get_logger(__name__)
 
 BACKEND = "qbot"  # `updated_by` of what QBot mirrors
-OWN = "own"  # in Switch.seen: fingerprints of mirrored values, comma-separated
+MIRRORED = {keys.TRADING_SETTINGS.name: "settings", keys.RISK_SETTINGS.name: "risk"}  # to names of `session.Inputs`
 ALERT_LIFE = timedelta(hours=1)
 SWITCH_KEYS: tuple[Key[Any], ...] = (
     keys.AUTOTRADING_ENABLED,
@@ -104,10 +104,9 @@ def sync_switch(rt: Runtime) -> Switch:
     with transaction(rt.engine) as connection:
         before = state.load_switch(connection, for_update=True)
         snapshot = rt.board.read_many(SWITCH_KEYS)
-        own = frozenset(((before.seen or {}).get(OWN) or "").split(","))
-        after, events = session.step(before, observed(snapshot), own)
+        after, events = session.step(before, observed(snapshot))
         mirrors = _mirrors(after, snapshot, rt.wall())
-        after = replace(after, seen={**(after.seen or {}), OWN: _own(mirrors) or ",".join(sorted(own))})
+        after = session.awaiting(after, _fingerprints(mirrors))
         if after != before:
             state.save_switch(connection, after, events, rt.wall())
     _write_mirrors(rt, mirrors, snapshot)
@@ -160,7 +159,9 @@ def _mirrors(switch: Switch, snapshot: Snapshot, now: datetime) -> list[tuple[Ke
     if not settings.present:
         writes.append((keys.TRADING_SETTINGS, _default_settings(now)))
     elif settings.value is not None and settings.value.enabled and not switch.on:
-        off = {"enabled": False, "updated_by": BACKEND, "last_updated": now}
+        by_default = settings.value.updated_by == configuration.BY_DEFAULT  # then its limits stay nobody's wish
+        author = configuration.BY_DEFAULT if by_default else BACKEND
+        off = {"enabled": False, "updated_by": author, "last_updated": now}
         writes.append((keys.TRADING_SETTINGS, settings.value.model_copy(update=off)))
     if not risk.present:
         writes.append((keys.RISK_SETTINGS, _default_risk(switch.latched)))
@@ -178,7 +179,7 @@ def _default_settings(now: datetime) -> TradingSettings:
         max_position_per_trade=default.max_position_per_trade,
         strategy=default.strategy.value,  # type: ignore[arg-type]
         last_updated=now,
-        updated_by=BACKEND,
+        updated_by=configuration.BY_DEFAULT,
     )
 
 
@@ -193,8 +194,8 @@ def _default_risk(latched: bool) -> RiskSettings:
     )
 
 
-def _own(mirrors: list[tuple[Key[Any], Any]]) -> str:
-    return ",".join(sorted(hashlib.sha256(key.encode(value)).hexdigest() for key, value in mirrors))
+def _fingerprints(mirrors: list[tuple[Key[Any], Any]]) -> dict[str, str]:
+    return {MIRRORED[key.name]: hashlib.sha256(key.encode(value)).hexdigest() for key, value in mirrors}
 
 
 def _write_mirrors(rt: Runtime, mirrors: list[tuple[Key[Any], Any]], snapshot: Snapshot) -> None:

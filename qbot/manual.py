@@ -124,17 +124,18 @@ def as_proposal(order: ManualOrder, quotes: Mapping[str, Quote]) -> Proposal:
     order_type = ORDER_TYPES[order.order_type]
     quote = quotes.get(order.symbol)
     limit = order.limit_price if order_type is OrderType.LIMIT else None
+    stop = order.stop_price if order_type is OrderType.STOP else None
     return Proposal(
         symbol=order.symbol,
         side=side,
         qty=Decimal(order.quantity),
         kind=IntentKind.ENTRY if side is Side.BUY else IntentKind.EXIT,
         source=Source.MANUAL,
-        price_usd=risk.worst_price(quote, order_type, limit, side) if quote else limit or Decimal(0),
+        price_usd=risk.worst_price(quote, order_type, limit, side, stop) if quote else limit or Decimal(0),
         order_type=order_type,
         time_in_force=TimeInForce(order.time_in_force.lower()),
         limit_price_usd=limit,
-        stop_price_usd=order.stop_price if order_type is OrderType.STOP else None,
+        stop_price_usd=stop,
     )
 
 

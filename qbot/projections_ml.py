@@ -93,7 +93,7 @@ def _horizon(forecast: Forecast) -> HorizonPrediction:
 
 def trend(forecast: Forecast) -> Trend:
     """Neutral while the calibrated probability of the direction is no better than a coin."""
-    if forecast.confidence <= 0.5:
+    if forecast.confidence <= 0.5 or forecast.return_pct == 0.0:
         return Trend.NEUTRAL
     return Trend.BULLISH if forecast.return_pct > 0 else Trend.BEARISH
 

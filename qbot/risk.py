@@ -5,8 +5,9 @@ Whatever is unknown is denied. Exits pass where entries do not: they skip the ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -53,17 +54,25 @@ class Market:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One proposal with all that is judged about it."""
+    """One proposal with all that is judged about it.
+
+    `known_reserved_usd` was reserved before this run: the broker's buying power has it deducted already.
+    """
 
     proposal: Proposal
     config: TradingConfig
     market: Market
     usage: Usage
     trades_this_run: int
+    known_reserved_usd: Decimal = Decimal(0)
 
     @property
     def automatic(self) -> bool:
         return self.proposal.source not in (Source.MANUAL, Source.EMERGENCY)
+
+    @property
+    def a_humans_exit(self) -> bool:
+        return self.proposal.kind is IntentKind.EXIT and not self.automatic
 
     @property
     def position_qty(self) -> Decimal:
@@ -92,39 +101,57 @@ def within_trading_hours(hours: TradingHours, now: datetime) -> bool:
 
 
 def _latch(case: Case) -> Refusal | None:
-    if not case.market.latched or (case.proposal.kind is IntentKind.EXIT and not case.automatic):
+    if case.market.latched is False or case.a_humans_exit:
         return None
     return "EMERGENCY_LATCHED", "the emergency stop is latched; trading needs a new start by a human", {}
 
 
 def _state(case: Case) -> Refusal | None:
     state = case.market.state
-    if not case.automatic or state is TradingState.ACTIVE:
+    if state is TradingState.ACTIVE or case.a_humans_exit:
         return None
     if state is TradingState.REDUCING and case.proposal.kind is IntentKind.EXIT:
+        return None
+    if state is TradingState.HALTED and not case.automatic:  # off: a human may still enter by hand
         return None
     return "TRADING_OFF", f"trading is {state}", {"state": str(state)}
 
 
 def _paper(case: Case) -> Refusal | None:
     problem = case.market.paper_problem
-    return ("LIVE_NOT_ALLOWED", problem, {}) if problem else None
+    return None if problem is None else ("LIVE_NOT_ALLOWED", problem, {})
 
 
 def _settings(case: Case) -> Refusal | None:
     problem = case.market.settings_problem
-    return ("SETTINGS_INVALID", problem, {}) if problem else None
+    if problem is None:
+        problem = _unusable(case.config)
+    return None if problem is None else ("SETTINGS_INVALID", problem, {})
+
+
+def _unusable(config: TradingConfig) -> str | None:
+    """What no order can be judged or protected with: a number that is none, a stop-loss at the price or at zero."""
+    values = ((field.name, getattr(config, field.name)) for field in fields(config))
+    broken = [name for name, value in values if isinstance(value, float | Decimal) and not _finite(value)]
+    if broken:
+        return f"not a finite number: {', '.join(broken)}"
+    if not 0 < config.stop_loss_pct < 1 or config.take_profit_pct <= 0:
+        return f"no order can be protected by {config.stop_loss_pct:.2%} stop-loss, {config.take_profit_pct:.2%} profit"
+    return None
+
+
+def _finite(*values: float | Decimal) -> bool:
+    return all(v.is_finite() if isinstance(v, Decimal) else math.isfinite(v) for v in values)
 
 
 def _reconciled(case: Case) -> Refusal | None:
-    if case.market.reconciled:
+    if case.market.reconciled is True:
         return None
     return "NOT_RECONCILED", "ledger and broker have not been compared lately", {}
 
 
 def _market_open(case: Case) -> Refusal | None:
-    a_humans_exit = case.proposal.kind is IntentKind.EXIT and not case.automatic
-    if case.market.market_open or a_humans_exit:  # the venue keeps it for the open
+    if case.market.market_open is True or case.a_humans_exit:  # the venue keeps it for the open
         return None
     known = case.market.market_open is not None
     return "MARKET_CLOSED", "the exchange is closed" if known else "whether the exchange is open is unknown", {}
@@ -153,10 +180,13 @@ def _direction(case: Case) -> Refusal | None:
 
 
 def _held(case: Case) -> Refusal | None:
-    if case.proposal.qty <= case.position_qty:
+    selling = case.usage.selling.get(case.proposal.symbol, Decimal(0))
+    if case.proposal.source is Source.EMERGENCY:  # it looks at the broker before and after each sale
+        selling = Decimal(0)
+    if _finite(case.position_qty, selling) and case.proposal.qty <= case.position_qty - selling:
         return None
-    numbers = {"qty": str(case.proposal.qty), "held": str(case.position_qty)}
-    return "NOT_HELD", "more shares than are held cannot be sold", numbers
+    numbers = {"qty": str(case.proposal.qty), "held": str(case.position_qty), "being_sold": str(selling)}
+    return "NOT_HELD", "more shares than are held, and not being sold already, cannot be sold", numbers
 
 
 def _duplicate(case: Case) -> Refusal | None:
@@ -181,7 +211,7 @@ def _opposite(case: Case) -> Refusal | None:
 
 def _quote(case: Case) -> Refusal | None:
     quote = case.market.quotes.get(case.proposal.symbol)
-    if quote is None or not quote.price_usd.is_finite() or quote.price_usd <= 0:
+    if quote is None or not _finite(quote.price_usd) or quote.price_usd <= 0:
         return "QUOTE_MISSING", f"no price of {case.proposal.symbol} is known", {}
     age_s = (case.market.now - quote.at).total_seconds()
     if -limits.CLOCK_SKEW_S <= age_s <= limits.QUOTE_MAX_AGE_S:
@@ -189,6 +219,13 @@ def _quote(case: Case) -> Refusal | None:
     return "QUOTE_STALE", f"the last price is {age_s:.0f} s old", {
         "age_s": f"{age_s:.0f}", "max_age_s": str(limits.QUOTE_MAX_AGE_S)
     }  # fmt: skip
+
+
+def _price(case: Case) -> Refusal | None:
+    price = case.proposal.price_usd
+    if _finite(price) and price > 0:
+        return None
+    return "PRICE_INVALID", "what the order may cost is unknown", {"price_usd": str(price)}
 
 
 def _forecast(case: Case) -> Refusal | None:
@@ -207,8 +244,7 @@ def _collar(case: Case) -> Refusal | None:
     price = proposal.limit_price_usd
     if price is None:
         return None
-    distance = (price - quote.price_usd) / quote.price_usd * (1 if proposal.side is Side.BUY else -1)
-    if price > 0 and distance <= limits.PRICE_COLLAR_PCT:
+    if _finite(price) and 0 < price <= quote.price_usd * (1 + limits.PRICE_COLLAR_PCT):
         return None
     return "PRICE_COLLAR", "the limit is too far on the costly side of the last price", {
         "limit_usd": str(price), "last_usd": str(quote.price_usd), "collar_pct": str(limits.PRICE_COLLAR_PCT)
@@ -222,15 +258,19 @@ def _excluded(case: Case) -> Refusal | None:
 
 
 def _day_loss(case: Case) -> Refusal | None:
-    account = case.market.account
-    if account is None or account.last_equity_usd <= 0:
+    account, most = case.market.account, case.market.max_day_loss_pct
+    if account is None or not _finite(*_amounts(account)) or account.last_equity_usd <= 0:
         return "ACCOUNT_UNKNOWN", "the account could not be read", {}
     loss = (account.last_equity_usd - account.equity_usd) / account.last_equity_usd
-    if loss < case.market.max_day_loss_pct:
+    if _finite(most) and loss < most:
         return None
     return "DAY_LOSS", f"the day's loss of {loss:.2%} reached its limit", {
-        "loss_pct": f"{loss:.6f}", "max_day_loss_pct": str(case.market.max_day_loss_pct)
+        "loss_pct": f"{loss:.6f}", "max_day_loss_pct": str(most)
     }  # fmt: skip
+
+
+def _amounts(account: Account) -> tuple[Decimal, ...]:
+    return account.equity_usd, account.last_equity_usd, account.cash_usd, account.buying_power_usd
 
 
 def _cooldown(case: Case) -> Refusal | None:
@@ -246,8 +286,8 @@ def _cooldown(case: Case) -> Refusal | None:
 
 
 def _over(name: str, message: str, used: Decimal | int, most: Decimal | int) -> Refusal | None:
-    """The one shape of a cap: `used` counts the proposal in."""
-    if used <= most:
+    """The one shape of a cap: `used` counts the proposal in. What is no number is over every cap."""
+    if _finite(Decimal(used), Decimal(most)) and used <= most:
         return None
     return name, message, {"used": str(used), "limit": str(most)}
 
@@ -313,16 +353,16 @@ def _cash(case: Case) -> Refusal | None:
     if account is None:
         return "ACCOUNT_UNKNOWN", "the account could not be read", {}
     used = case.usage.reserved_usd + case.proposal.notional_usd
-    most = min(account.cash_usd, account.buying_power_usd + case.usage.reserved_usd) - case.config.cash_reserve_usd
+    most = min(account.cash_usd, account.buying_power_usd + case.known_reserved_usd) - case.config.cash_reserve_usd
     return _over("CASH_RESERVE", "the cash reserve must stay untouched", used, most)
 
 
 ENTRY_CHECKS: tuple[Check, ...] = (
     _latch, _state, _paper, _settings, _reconciled, _market_open, _trading_hours, _quantity, _direction, _quote,
-    _forecast, _collar, _excluded, _day_loss, _cooldown, _trades_per_run, _daily_trades, _per_ticker, _shares,
+    _price, _forecast, _collar, _excluded, _day_loss, _cooldown, _trades_per_run, _daily_trades, _per_ticker, _shares,
     _order_size, _duplicate, _opposite, _diversification, _position_share, _daily_notional, _capital, _cash,
 )  # fmt: skip
-EXIT_CHECKS: tuple[Check, ...] = (_latch, _state, _market_open, _quantity, _direction, _held, _duplicate)
+EXIT_CHECKS: tuple[Check, ...] = (_latch, _state, _market_open, _quantity, _direction, _duplicate, _held)
 
 
 def evaluate(case: Case) -> Verdict:
@@ -339,15 +379,15 @@ def evaluate(case: Case) -> Verdict:
 def gate(
     proposals: Sequence[Proposal], config: TradingConfig, market: Market, usage: Usage
 ) -> list[tuple[Proposal, Verdict]]:
-    """Judge proposals in order, each one counting what those before it were allowed."""
+    """Judge proposals in order, each one counting what those before it were allowed, exits too."""
     judged: list[tuple[Proposal, Verdict]] = []
-    entries = 0
+    trades, known_usd = 0, usage.reserved_usd
     for proposal in proposals:
-        verdict = evaluate(Case(proposal, config, market, usage, entries))
+        verdict = evaluate(Case(proposal, config, market, usage, trades, known_usd))
         judged.append((proposal, verdict))
         if verdict.allowed:
             usage = reserve(usage, proposal, market.now)
-            entries += proposal.kind is IntentKind.ENTRY
+            trades += 1
     return judged
 
 
@@ -362,7 +402,8 @@ def reserve(usage: Usage, proposal: Proposal, now: datetime) -> Usage:
         unsettled={**usage.unsettled, symbol: unsettled},
     )
     if proposal.kind is IntentKind.EXIT:
-        return usage
+        selling = usage.selling.get(symbol, Decimal(0)) + proposal.qty
+        return replace(usage, selling={**usage.selling, symbol: selling})
     return replace(
         usage,
         entries_today={**usage.entries_today, symbol: usage.entries_today.get(symbol, 0) + 1},
@@ -375,10 +416,16 @@ def reserve(usage: Usage, proposal: Proposal, now: datetime) -> Usage:
     )
 
 
-def worst_price(quote: Quote, order_type: OrderType, limit_usd: Decimal | None, side: Side) -> Decimal:
-    """What the caps reckon with: a limit order costs at most its limit, any other at most the collar over the ask."""
+def worst_price(
+    quote: Quote, order_type: OrderType, limit_usd: Decimal | None, side: Side, stop_usd: Decimal | None = None
+) -> Decimal:
+    """What the caps reckon with: a limit order costs at most its limit, any other at most the collar over the ask.
+
+    A stop buys only once the price has come to it, so the collar lies over the stop then. NaN if a price is no number.
+    """
     if limit_usd is not None and order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT):
         return limit_usd
     if side is Side.SELL:
         return quote.price_usd
-    return max(quote.ask_usd, quote.price_usd) * (1 + limits.PRICE_COLLAR_PCT)
+    prices = [quote.ask_usd, quote.price_usd, *([] if stop_usd is None else [stop_usd])]
+    return max(prices) * (1 + limits.PRICE_COLLAR_PCT) if _finite(*prices) else Decimal("NaN")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,19 +49,25 @@ def signals(
     *,
     allow_unskilled: bool,
 ) -> list[Signal]:
-    """One signal a forecast symbol that has a quote, HOLD included, each with the reasons for or against it.
+    """One signal a forecast symbol that has a price, HOLD included, each with the reasons for or against it.
 
+    Forecasts and quotes that hold no proper numbers are treated as if they were not there.
     `allow_unskilled` is true on the embedded exchange only: elsewhere an artifact that is not better than naive gives
     no signal.
     """
     by_symbol: dict[str, list[Forecast]] = defaultdict(list)
     for forecast in forecasts:
-        by_symbol[forecast.symbol].append(forecast)
+        if 0.0 <= forecast.confidence <= 1.0 and 0.0 < forecast.target_price_usd < math.inf:  # NaN compares false
+            by_symbol[forecast.symbol].append(forecast)
     return [
         _signal(group, quotes[symbol], technicals.get(symbol), config, now, allow_unskilled)
         for symbol, group in sorted(by_symbol.items())
-        if symbol in quotes
+        if symbol in quotes and _has_price(quotes[symbol])
     ]
+
+
+def _has_price(quote: Quote) -> bool:
+    return quote.price_usd.is_finite() and 0.0 < float(quote.price_usd) < math.inf
 
 
 def _signal(
@@ -71,19 +78,24 @@ def _signal(
     now: datetime,
     allow_unskilled: bool,
 ) -> Signal:
-    decisive = max(group, key=lambda forecast: (forecast.confidence, forecast.horizon_minutes))
-    fresh = [forecast for forecast in group if now < expires_at(forecast)]
+    def hold(candidates: list[Forecast], reason: str) -> Signal:
+        return _make(_most_confident(candidates), quote, config, now, Action.HOLD, reason)
+
     if not config.use_ml:
-        return _make(decisive, quote, config, now, Action.HOLD, "ML signals are switched off")
+        return hold(group, "ML signals are switched off")
+    fresh = [forecast for forecast in group if now < expires_at(forecast)]
     if not fresh:
-        return _make(decisive, quote, config, now, Action.HOLD, "the forecast has expired")
+        return hold(group, "the forecast has expired")
     usable = [forecast for forecast in fresh if forecast.skilled or allow_unskilled]
     if not usable:
-        return _make(decisive, quote, config, now, Action.HOLD, "no skill: the artifact is not better than no change")
-    decisive = max(usable, key=lambda forecast: (forecast.confidence, forecast.horizon_minutes))
-    if decisive.confidence < config.ml_confidence_threshold:
-        reason = f"confidence {decisive.confidence:.3f} is under the threshold {config.ml_confidence_threshold:.3f}"
-        return _make(decisive, quote, config, now, Action.HOLD, reason)
+        return hold(fresh, "no skill: the artifact is not better than no change")
+    confident = [forecast for forecast in usable if forecast.confidence >= config.ml_confidence_threshold]
+    if not confident:
+        best = _most_confident(usable).confidence
+        return hold(usable, f"confidence {best:.3f} is under the threshold {config.ml_confidence_threshold:.3f}")
+    # A horizon that sees next to no move is no reason to overlook another that sees one.
+    moving = [f for f in confident if _direction(repriced_return(f, quote), config)[0] is not Action.HOLD]
+    decisive = _most_confident(moving or confident)
     action, reason = _direction(repriced_return(decisive, quote), config)
     against = technical is not None and config.use_technical_analysis and _opposes(technical.vote(), action)
     if against and technical is not None:
@@ -91,6 +103,11 @@ def _signal(
             decisive, quote, config, now, Action.HOLD, f"{reason}, but the RSI of {technical.rsi:.0f} is against"
         )
     return _make(decisive, quote, config, now, action, reason)
+
+
+def _most_confident(candidates: list[Forecast]) -> Forecast:
+    """The longer horizon where confidences are equal."""
+    return max(candidates, key=lambda forecast: (forecast.confidence, forecast.horizon_minutes))
 
 
 def _direction(return_pct: float, config: TradingConfig) -> tuple[Action, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import ROUND_DOWN, Decimal
 
 from qbot.types import Account, SizingMethod, TradingConfig
@@ -14,9 +15,10 @@ REFERENCE_VOLATILITY_PCT = Decimal("0.0025")  # the typical 60-minute move of a 
 def shares(config: TradingConfig, account: Account, price_usd: Decimal, volatility_pct: float | None) -> Decimal:
     """Whole shares of one entry order: the method's number × aggressiveness × risk level, at most the share limits.
 
-    `volatility_pct` is the expected 60-minute move as a fraction; VOLATILITY_BASED without it buys nothing.
+    `volatility_pct` is the expected 60-minute move as a fraction; VOLATILITY_BASED without it buys nothing. Nor is
+    anything bought where price or equity is no positive number.
     """
-    if price_usd <= 0:
+    if not all(value.is_finite() and value > 0 for value in (price_usd, account.equity_usd)):
         return Decimal(0)
     factor = _scale(config.aggressiveness) * _scale(config.risk_level)
     most = Decimal(min(config.max_position_per_trade, config.max_position_size))
@@ -35,6 +37,6 @@ def _by_equity(config: TradingConfig, account: Account, price_usd: Decimal, vola
     by_share_of_equity = account.equity_usd * BASE_POSITION_PCT / price_usd
     if config.position_sizing is SizingMethod.PERCENTAGE:
         return by_share_of_equity
-    if volatility_pct is None or not volatility_pct > 0:
+    if volatility_pct is None or not 0 < volatility_pct < math.inf:
         return Decimal(0)
     return by_share_of_equity * min(REFERENCE_VOLATILITY_PCT / Decimal(str(volatility_pct)), Decimal(2))

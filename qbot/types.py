@@ -177,6 +177,7 @@ class BrokerOrder:
     updated_at: datetime
     parent_id: str | None = None
     order_class: str = ""
+    legs: tuple[BrokerOrder, ...] = ()  # of a bracket or OCO, where the venue told of them with it
     raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -263,7 +264,10 @@ class TradingConfig:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the caps count, as the ledger holds it inside the gate's transaction."""
+    """What the caps count, as the ledger holds it inside the gate's transaction.
+
+    `selling`: shares of sales that the positions the gate looks at may not know yet.
+    """
 
     orders_today: int = 0
     notional_today_usd: Decimal = Decimal(0)
@@ -272,6 +276,7 @@ class Usage:
     reserved_usd: Decimal = Decimal(0)
     reserved_by_symbol: Mapping[str, Decimal] = field(default_factory=dict)
     unsettled: Mapping[str, frozenset[Side]] = field(default_factory=dict)
+    selling: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +297,9 @@ class Proposal:
 
     @property
     def notional_usd(self) -> Decimal:
+        """What the caps count. An exit passes without a known price, and then counts for nothing."""
+        if self.kind is IntentKind.EXIT and not self.price_usd.is_finite():
+            return Decimal(0)
         return self.qty * self.price_usd
 
 
