@@ -64,7 +64,7 @@ def status() -> None:
 
 @app.command()
 def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Delete all data of this home: books, forecasts, artifacts, the place in the replay. A broker keeps what it has."""
+    """Delete all data of this home: books, forecasts, artifacts, the replay's place. A broker keeps what it has."""
     from qbot.stack import lock, secrets
 
     home = settings().home.resolve()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pkgutil
-from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
@@ -18,7 +16,8 @@ from qbot.stack import child, environment
 QUEUES = ("emergency", "trading", "data", "misc", "training")
 QUEUE_ENV = "QBOT_QUEUE"  # the queue of this worker process
 # LightGBM's threads do not survive a fork: a child of a parent that trained hangs for ever. Spawned children are new.
-SPAWNED = frozenset({"data", "training"})
+# Training itself happens in a process that its task starts.
+SPAWNED = frozenset({"data"})
 MEMORY_MAX_KB = {"data": 1_500_000, "training": 1_500_000}  # a child above it is replaced after its task
 MEMORY_MAX_OTHERS_KB = 500_000
 TASKS_PER_CHILD = 1_000  # leaks of libraries end with the child
@@ -77,8 +76,13 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-MODULES = sorted(f"tasks.{found.name}" for found in pkgutil.iter_modules([str(Path(__file__).parent)]))
-app = Celery("qbot", include=MODULES)
+def _modules() -> list[str]:
+    """What this process imports: the tasks of its queue. Others (beat, Flower) send by name and import none."""
+    queue = os.environ.get(QUEUE_ENV, "")
+    return ["tasks.base", *(f"tasks.{entry.name}" for entry in ENTRIES if entry.queue == queue)]
+
+
+app = Celery("qbot", include=_modules())
 app.conf.update(_configuration())
 
 

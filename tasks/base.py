@@ -36,7 +36,7 @@ def tick(queue: str, *, needs_postgres: bool = True) -> Callable[[Callable[[], N
     def decorate(function: Callable[[], None]) -> Task:
         name = f"{function.__module__}.{function.__name__}"
 
-        @app.task(bind=True, name=name, queue=queue)
+        @app.task(bind=True, name=name, tick_queue=queue)
         def run(task: Task) -> None:
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(task=function.__name__, task_id=task.request.id)

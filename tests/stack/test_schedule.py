@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from beat_schedule import ENTRIES, PREFIX
 from qbot.clock import Timeline
 from qbot.settings import ROOT
 from qbot.store.beat_lock import BeatLock
+from tasks.app import app
 from tests.support.processes import environment_of, settings_for, started
 from tests.support.servers import RedisServer, wait_until
 
@@ -44,6 +46,15 @@ def test_the_documented_tasks_run_at_the_documented_intervals() -> None:
     every = {entry.name: entry.every_s for entry in ENTRIES}
     assert {name: every.get(name) for name in DOCUMENTED_S} == DOCUMENTED_S
     assert len(every) == len(ENTRIES)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_every_entry_has_its_task_on_its_queue(entry: beat_schedule.Entry) -> None:
+    importlib.import_module(f"tasks.{entry.name}")
+    task = app.tasks[entry.task]
+    assert task.tick_queue == entry.queue
+    assert app.amqp.router.route({}, entry.task)["queue"].name == entry.queue
+    assert task.time_limit > task.soft_time_limit > 0
 
 
 @given(ENTRY, SPEED)

@@ -13,7 +13,7 @@ from tasks.app import app
 from tasks.base import tick
 
 SEEN = Path(os.environ["TEST_SEEN"])
-app.conf.include = [*app.conf.include, __name__]  # spawned children import what is listed here
+app.conf.include = ["tasks.app", "tasks.base", __name__]  # spawned children import what is listed here
 NAME = "tests.support.tick_app."
 app.conf.task_annotations = {NAME + name: {"soft_time_limit": 1.0, "time_limit": 2.0} for name in ("dawdle", "hang")}
 
