@@ -27,8 +27,8 @@ def main() -> None:
         keys[here.alpaca_api_key.get_secret_value()] = here.alpaca_secret_key.get_secret_value()
     app = create_app(venue, keys, here.exchange_rate_limit_per_minute)
     config = uvicorn.Config(
-        app, host=here.exchange_host, port=here.exchange_port, log_level="warning", access_log=False, proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=3,
+        app, host=here.exchange_host, port=here.exchange_port, log_level="warning", access_log=False,
+        proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=3,
     )  # fmt: skip
     server = uvicorn.Server(config)
     venue.on_failure = lambda: setattr(server, "should_exit", True)

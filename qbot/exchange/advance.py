@@ -40,7 +40,7 @@ def advance(book: Book, until: datetime) -> None:
         at, kind, _, due, found = heapq.heappop(heap)
         if due is None:
             _sample(book, at)
-        elif due.open and due.live:
+        elif due.open:
             _happen(book, heap, kind, due, found, at, end)
     book.time_s, book.fresh = end, False
 

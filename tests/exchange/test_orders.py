@@ -64,7 +64,8 @@ def test_a_limit_buy_waits_for_its_price_and_gets_exactly_it() -> None:
     assert order.status == "new"
     advance(on, END)
     assert order.status == "filled" and average(order) == D("95")
-    assert order.filled_at is not None and OPEN + BAR < order.filled_at < END
+    # From 100 to 90 in the second third of the bar: the ask is 95 when the price is 94.99.
+    assert order.filled_at == OPEN + BAR + timedelta(seconds=150.1)
 
 
 def test_a_limit_order_gets_the_better_price_after_a_gap() -> None:
@@ -263,6 +264,22 @@ def test_a_replacement_is_a_new_order_for_what_is_left() -> None:
     advance(on, END)
     assert (old.filled_qty, new.status, average(new)) == (0, "filled", D(95))
     assert events(on) == ["new limit", "replaced limit", "new limit", "fill limit"]
+
+
+def test_a_replacement_of_a_partly_filled_order_counts_what_has_filled() -> None:
+    on = book(market(AAA=flat(100)))
+    ids = iter([split_id()])
+    count_up = on.new_id
+    on.new_id = lambda: next(ids, None) or count_up()
+    old = place(on, OPEN, qty="100", type="limit", limit_price="101")
+    first = old.filled_qty
+    with pytest.raises(Refused, match="greater than the filled qty"):
+        replace(on, old.id, dataclasses.replace(as_request(old), qty=first, client_order_id="less"), OPEN)
+    assert old.status == "partially_filled"
+    new = replace(on, old.id, dataclasses.replace(as_request(old), client_order_id="more"), OPEN)
+    advance(on, OPEN + timedelta(minutes=1))
+    assert (old.status, new.status, new.qty) == ("replaced", "filled", 100 - first)
+    assert on.ledger.qty("AAA") == 100
 
 
 def test_a_replaced_leg_stays_in_its_group() -> None:
