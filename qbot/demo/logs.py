@@ -12,6 +12,8 @@ READ_AT_MOST = 1_000_000  # bytes of one file a look: a process that floods its 
 TASK_CRASHED = "raised unexpected"  # Celery's words for a task that ended by an error nobody expected
 PROCESS_LOST = "WorkerLostError"  # its process was killed: restarts count that
 _LINE = re.compile(r"^\S+Z (?P<level>\w+)\s+(?P<text>.*)$")
+# The id of a task's run: without it the same fault reads the same every time.
+_RUN_ID = re.compile(r"(\[|\stask_id=)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\]?")
 _LEVELS = ("error", "critical")
 
 
@@ -42,7 +44,7 @@ class LogWatch:
             for line in self._new_lines(path):
                 match = _LINE.match(line)
                 if match and match["level"].lower() in _LEVELS:
-                    found.append(LogError(path.stem, one_line(match["text"])))
+                    found.append(LogError(path.stem, one_line(_RUN_ID.sub("", match["text"]))))
         return found
 
     def _new_lines(self, path: Path) -> list[str]:

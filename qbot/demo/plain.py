@@ -96,7 +96,8 @@ class PlainLog:
         events = [("alert", f"{a.severity} {a.title}: {a.message}") for a in s.alerts if self._new("alert", a.alert_id)]
         fresh = s.error_count - self._errors
         self._errors = s.error_count
-        return events + [("error", text) for text in s.errors[-fresh:] if fresh > 0]
+        # The same fault again and again is told once; the summary counts.
+        return events + [("error", text) for text in s.errors[-fresh:] if fresh > 0 and self._new("error", text)]
 
     def _status(self, s: Snapshot) -> list[Line]:
         """One line each half hour of the market."""

@@ -63,9 +63,10 @@ def lines(outcome: Outcome) -> list[str]:
     restarts = ", ".join(f"{name} ×{count}" for name, count in outcome.restarts.items() if count)
     text.append(f"restarts        {restarts or 'none'}")
     text.append(f"errors logged   {outcome.error_count or 'none'}")
-    text += [f"  {error.process}: {error.text[:200]}" for error in list(outcome.errors)[-SHOWN:]]
+    kinds = dict.fromkeys(f"  {error.process}: {error.text[:160]}" for error in outcome.errors)
+    text += list(kinds)[-SHOWN:]
     found = failures(outcome)
-    text += [f"FAILED: {reason[:300]}" for reason in found] or ["all went well"]
+    text += [f"FAILED: {reason[:200]}" for reason in found] or ["all went well"]
     return text
 
 

@@ -39,3 +39,11 @@ def test_what_postgres_says_about_itself_is_not_taken_for_ours(tmp_path: Path) -
     watch = LogWatch(tmp_path)
     (tmp_path / "postgres.log").write_text("2026-03-02 12:00:00.000 UTC [12] ERROR:  relation does not exist\n")
     assert watch.poll() == []
+
+
+def test_the_same_fault_of_two_runs_of_a_task_reads_the_same(tmp_path: Path) -> None:
+    watch = LogWatch(tmp_path)
+    line = "2026-03-02T12:00:00.000000Z error    Task tasks.x.x[{0}] raised unexpected: E task_id={0} task=x\n"
+    ids = ("7027a81f-c998-4d98-a5c3-bdd580370978", "51b20ecf-55bc-4797-acae-203a4f2ca310")
+    (tmp_path / "w.log").write_text("".join(line.format(number) for number in ids))
+    assert [error.text for error in watch.poll()] == ["Task tasks.x.x raised unexpected: E task=x"] * 2

@@ -98,6 +98,13 @@ def test_every_new_error_is_told() -> None:
     assert [line[-1] for line in first] == ["a", "b"] and [line[-1] for line in second] == ["c"]
 
 
+def test_the_same_error_again_is_not_told_again() -> None:
+    log = started()
+    log.lines(later(QUIET, errors=("a",), error_count=1))
+    assert log.lines(later(QUIET, errors=("a", "a", "b"), error_count=3))[0].endswith("b")
+    assert log.lines(later(QUIET, errors=("a", "b", "a"), error_count=4)) == []
+
+
 def test_each_half_hour_of_the_market_has_one_status_line_with_the_reason_why_not() -> None:
     log = started()
     day = [later(samples.TRADING, minutes, phase=Phase.UP) for minutes in range(0, 120, 5)]
