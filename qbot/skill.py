@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Array = npt.NDArray[np.float64]
 
@@ -67,6 +66,8 @@ def better_than_naive(
     daily = np.bincount(clusters, weights=gain) / np.bincount(clusters)
     if len(daily) < 2 or float(np.std(daily)) <= 1e-15:
         return None, None
+    from scipy import stats  # late: it takes a second to import, and only training measures
+
     result = stats.ttest_1samp(daily, 0.0, alternative="greater")
     return float(result.statistic), float(result.pvalue)
 
@@ -76,5 +77,7 @@ def direction_auc(predicted: Array, actual: Array) -> float | None:
     up, down = predicted[actual > 0], predicted[actual < 0]
     if not len(up) or not len(down):
         return None
+    from scipy import stats
+
     ranks = stats.rankdata(np.concatenate([up, down]))
     return float((ranks[: len(up)].sum() - len(up) * (len(up) + 1) / 2.0) / (len(up) * len(down)))
