@@ -20,7 +20,7 @@ from qbot.contract.payloads_autotrading import AutotradingStatus
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_channels import StrategyConfigChange
 from qbot.contract.payloads_settings import RiskSettings, TradingSettings
-from qbot.errors import BrokerError, StoreUnavailable
+from qbot.errors import BoardUnavailable, BrokerError, StoreUnavailable
 from qbot.runtime import Runtime
 from qbot.session import Event, Inputs, Observed, Switch
 from qbot.store import state
@@ -37,7 +37,9 @@ SWITCH_KEYS: tuple[Key[Any], ...] = (
     keys.TRADING_SETTINGS,
     keys.AUTOTRADING_STATUS,
     keys.RISK_SETTINGS,
+    keys.SENTINEL,
 )
+LOST = "Redis lost its data or went back to older ones: what stands there starts nothing, a new start is needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,14 @@ def sync_switch(rt: Runtime) -> Switch:
     with transaction(rt.engine) as connection:
         before = state.load_switch(connection, for_update=True)
         snapshot = rt.board.read_many(SWITCH_KEYS)
-        after, events = session.step(before, observed(snapshot))
+        lost = before.seen is not None and snapshot[keys.SENTINEL].value != _sentinel(before)
+        after, events = _off(before, snapshot) if lost else session.step(before, observed(snapshot))
         mirrors = _mirrors(after, snapshot, rt.wall())
         after = session.awaiting(after, _fingerprints(mirrors))
         if after != before:
-            state.save_switch(connection, after, events, rt.wall())
+            _save(rt, connection, after, events)
+        if lost:
+            alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "The board was lost", LOST)
     _write_mirrors(rt, mirrors, snapshot)
     if Event.STOPPED in events or Event.LATCHED in events:
         _stopped(rt, after)
@@ -122,7 +127,11 @@ def latch(rt: Runtime, reason: str) -> Switch:
     with transaction(rt.engine) as connection:
         before = state.load_switch(connection, for_update=True)
         after = session.latch(before, reason)
-        state.save_switch(connection, after, [Event.LATCHED], rt.wall())
+        try:
+            _save(rt, connection, after, [Event.LATCHED])
+        except BoardUnavailable:  # the stop comes first; a board with an old sentinel starts nothing
+            state.save_switch(connection, after, [Event.LATCHED], rt.wall())
+    rt.board.write(keys.AUTOTRADING_STOPPED_AT, rt.wall(), now=rt.wall())
     return sync_switch(rt)
 
 
@@ -133,6 +142,24 @@ def release(rt: Runtime) -> Switch:
         after = replace(before, latched=False, reason="released by a human; a new start is needed")
         state.save_switch(connection, after, [Event.RELEASED], rt.wall())
     return sync_switch(rt)
+
+
+def _sentinel(switch: Switch) -> str:
+    """What `qbot:sentinel` says while the board is as QBot left it: FLUSHALL and old backups raise no event."""
+    return f"epoch-{switch.epoch}"
+
+
+def _off(before: Switch, snapshot: Snapshot) -> tuple[Switch, list[Event]]:
+    """Off, and everything that stands on the board now is remembered as left over. A latch stays."""
+    events = [Event.STOPPED] if before.on else []
+    seen = observed(snapshot).fingerprints()
+    return replace(before, on=False, reason=LOST, seen=seen, epoch=before.epoch + 1), events
+
+
+def _save(rt: Runtime, connection: Connection, after: Switch, events: list[Event]) -> None:
+    """Record the switch, its epoch on the board first: a crash in between leaves trading off, never on."""
+    rt.board.write(keys.SENTINEL, _sentinel(after), now=rt.wall())
+    state.save_switch(connection, after, events, rt.wall())
 
 
 def observed(snapshot: Snapshot) -> Inputs:

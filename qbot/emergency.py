@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -17,7 +18,8 @@ from qbot import clock, control, execution, limits
 from qbot.contract import keys
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_orders import EmergencyAction, EmergencyKind
-from qbot.errors import BrokerError, StoreUnavailable
+from qbot.contract.payloads_settings import RiskSettings
+from qbot.errors import BoardUnavailable, BrokerError, StoreUnavailable
 from qbot.market.calendar import market_hours
 from qbot.risk import Market
 from qbot.runtime import Runtime
@@ -45,8 +47,7 @@ def handle(rt: Runtime) -> str | None:
         return None
     key = _identity(action)
     try:
-        with transaction(rt.engine) as connection:
-            done = state.known(connection, HANDLED, [key]).get(key, {}).get("done", False)
+        done = _done(rt, action)
     except StoreUnavailable:
         done = False  # asking for the same stop twice does no harm, missing it would
     if done:
@@ -57,6 +58,26 @@ def handle(rt: Runtime) -> str | None:
         state.set_outcome(connection, HANDLED, key, {"done": True, "report": report})
     log.warning("emergency", action=str(action.action), report=report)
     return report
+
+
+def pending(rt: Runtime) -> bool:
+    """True while an action stands on the board that is not carried out yet, or cannot be read: nothing may enter."""
+    reading = rt.board.read(keys.EMERGENCY_ACTIONS)
+    if reading.problem:
+        return True
+    return reading.value is not None and reading.value.confirmed and not _done(rt, reading.value)
+
+
+def _done(rt: Runtime, action: EmergencyAction) -> bool:
+    """Whether this very action was carried out.
+
+    Without a time, a stop that is asked for again looks like the one before: while it stands there, it holds.
+    """
+    with transaction(rt.engine) as connection:
+        done = state.known(connection, HANDLED, [_identity(action)]).get(_identity(action), {}).get("done", False)
+        if action.timestamp is None and action.action is not EmergencyKind.CANCEL_ALL_ORDERS:
+            return done and not state.load_switch(connection).on
+    return bool(done)
 
 
 def _identity(action: EmergencyAction) -> str:
@@ -72,17 +93,32 @@ def _carry_out(rt: Runtime, action: EmergencyAction) -> str:
         )
         control.raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, "All orders were cancelled", message)
         return message
-    try:
-        control.latch(rt, f"{action.action}: {action.reason or 'no reason given'}")
-    except StoreUnavailable:
-        log.error("latch_not_recorded", why="Postgres is not reachable; without it nothing can be entered either")
+    _block(rt, f"{action.action}: {action.reason or 'no reason given'}")
     if action.action is EmergencyKind.STOP_ALL_TRADING or _too_old(action, rt.wall()):
         count = execution.cancel_entries(rt.broker, automatic_only=False)
         message = f"trading stopped, {count} entries cancelled"
+        if action.action is EmergencyKind.CLOSE_ALL_POSITIONS:
+            message += "; the request has no time or an old one, so nothing was sold"
     else:
         message = _flatten(rt, action)
     control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "Emergency stop", message)
     return message
+
+
+def _block(rt: Runtime, reason: str) -> None:
+    """Latch, whatever is down. Without Postgres nothing can be committed; when it is back, it follows the board."""
+    try:
+        control.latch(rt, reason)
+    except StoreUnavailable:
+        log.error("latch_not_recorded", why="Postgres cannot be reached; the board keeps the latch for it")
+        with suppress(BoardUnavailable):
+            rt.board.update(keys.RISK_SETTINGS, _latched, now=rt.wall())
+    except BoardUnavailable as error:
+        log.error("latch_not_shown", why=str(error))
+
+
+def _latched(settings: RiskSettings | None) -> RiskSettings:
+    return (settings or RiskSettings()).model_copy(update={"emergency_stop_active": True})
 
 
 def _too_old(action: EmergencyAction, now: datetime) -> bool:
@@ -91,22 +127,24 @@ def _too_old(action: EmergencyAction, now: datetime) -> bool:
 
 
 def _flatten(rt: Runtime, action: EmergencyAction) -> str:
-    """Cancel all, sell every position, and look until the broker shows none. Raises BrokerError if some remain."""
+    """Cancel all, sell every position, and look until the broker shows neither. Raises BrokerError if some remain."""
     rt.broker.cancel_all()
     deadline = clock.monotonic_s() + limits.FLATTEN_WAIT_S
-    held = _held(rt)
-    count, asked = len(held), False
-    while held:
-        if not rt.broker.open_orders() and not asked:
+    sold: dict[str, Position] = {}
+    while True:
+        resting = rt.broker.open_orders()
+        held = _held(rt)  # read after the orders: one that is gone may have filled
+        if not held and not resting:
+            return f"{len(sold)} positions closed and verified"
+        if held and not resting and not sold:
             _sell(rt, held, action)
-            asked = True
-        if not market_hours(rt.market()).is_open:
-            return f"{count} positions are sold when the market opens"
+            sold = held
+        elif sold and not market_hours(rt.market()).is_open:
+            return f"{len(sold)} positions are sold when the market opens"
         if clock.monotonic_s() > deadline:
-            raise BrokerError(f"still held after {limits.FLATTEN_WAIT_S:.0f} s: {', '.join(sorted(held))}")
+            left = ", ".join(sorted({*held, *(order.symbol for order in resting)}))
+            raise BrokerError(f"still held or not cancelled after {limits.FLATTEN_WAIT_S:.0f} s: {left}")
         clock.pause(limits.RELEASE_POLL_S)
-        held = _held(rt)
-    return f"{count} positions closed and verified"
 
 
 def _held(rt: Runtime) -> dict[str, Position]:
@@ -132,9 +170,11 @@ def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) ->
             snapshot_wall=rt.wall(),
             wall=rt.wall(),
         )
-    except StoreUnavailable:
+    except (StoreUnavailable, BoardUnavailable):
         rt.broker.close_all(sorted(held))
         return
+    refused = [one.proposal.symbol for one in judged if one.order is None]  # as a fraction of a share is
+    rt.broker.close_all(refused)
     execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
 
 

@@ -38,6 +38,10 @@ class StoreUnavailable(QBotError):
     """Postgres cannot be reached: nothing may be sent, since no intent can be committed."""
 
 
+class AlreadyCommitted(QBotError):
+    """Another run has committed this very cycle: nothing was written, nothing is sent. The next cycle is a new one."""
+
+
 class BoardUnavailable(QBotError):
     """Redis cannot be reached: entries stop, since neither session nor settings can be read."""
 

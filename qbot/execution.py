@@ -13,10 +13,11 @@ from typing import Any
 
 import structlog
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import IntegrityError
 
 from qbot import clock, limits, risk
 from qbot.broker.protocol import Broker
-from qbot.errors import BrokerError, BrokerRejected, OrderInDoubt
+from qbot.errors import AlreadyCommitted, BrokerError, BrokerRejected, OrderInDoubt
 from qbot.store import ledger, state
 from qbot.store.engine import transaction
 from qbot.types import (
@@ -29,6 +30,7 @@ from qbot.types import (
     Proposal,
     Side,
     Signal,
+    Source,
     TimeInForce,
     TradingConfig,
     TradingState,
@@ -41,6 +43,8 @@ BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 ID_PREFIX, CYCLE_PREFIX, MANUAL_PREFIX, EMERGENCY_PREFIX = "qbot", "c", "m", "e"  # of every client_order_id
 COMPARE_ATTEMPTS = 2
 OVERLAP = timedelta(minutes=1)  # asked for again at every reconcile: recording twice is harmless, a gap is not
+LOOK_BACK = timedelta(days=7)  # for fills when the books disagree: the stream may have lost one and brought later ones
+AWAITED = timedelta(days=1)  # so long an order whose intent was given up is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,18 @@ def reconcile(broker: Broker, engine: Engine, wall: Callable[[], datetime], at: 
     """
     with transaction(engine) as connection:
         since_orders = ledger.last_order_at(connection) or BEGINNING
+        awaited = ledger.oldest_without_order(connection, at - AWAITED)
         since_fills = ledger.last_fill_at(connection) or BEGINNING
         believed_open = {row["broker_order_id"]: row for row in ledger.open_orders(connection)}
+    since_orders = min(since_orders, awaited or since_orders)
     orders = {order.broker_order_id: order for order in broker.orders_since(since_orders - OVERLAP)}
+    parents = {order_id: row["parent_id"] for order_id, row in believed_open.items()}
     for order in broker.open_orders():
-        orders.setdefault(order.broker_order_id, order)
-    for gone in believed_open.keys() - orders.keys():
+        orders.setdefault(order.broker_order_id, replace(order, parent_id=parents.get(order.broker_order_id)))
+    for gone in sorted(believed_open.keys() - orders.keys()):
         found = broker.order_by_client_id(believed_open[gone]["client_order_id"])
         if found is not None:
-            orders[gone] = found
+            orders[gone] = replace(found, parent_id=parents[gone])
     with transaction(engine) as connection:
         ledger.record_orders(connection, list(orders.values()), wall())
     settle(broker, engine, wall)
@@ -100,11 +107,14 @@ def _compared(
     since: datetime,
     resting: list[BrokerOrder],
 ) -> Books:
-    """Fills, positions and cash, read again once when they do not agree: a fill may have come between two requests."""
+    """Fills, positions and cash, read again once when they do not agree.
+
+    A fill may have come between two requests, or the stream lost one and brought a later one.
+    """
     new_fills = 0
     for attempt in range(COMPARE_ATTEMPTS):
         taken_at = wall()
-        fills = broker.fills_since(since - OVERLAP)
+        fills = broker.fills_since(since - (OVERLAP if attempt == 0 else LOOK_BACK))
         positions = {position.symbol: position for position in broker.positions()}
         account = broker.account()
         with transaction(engine) as connection:
@@ -185,23 +195,28 @@ def commit(
 ) -> list[Judged]:
     """Judge proposals and commit the allowed ones as intents, with their caps reserved, in one transaction.
 
-    `epoch` is the switch's as the cycle saw it: if someone stopped trading meanwhile, automatic entries are refused.
+    `epoch` is the switch's as the cycle saw it: if someone stopped trading meanwhile, automatic orders are refused, and
+    entries by hand after an emergency. Raises AlreadyCommitted when another run was here with the same `cycle_id`.
     """
     now = market.now
-    with transaction(engine) as connection:
-        ledger.lock_gate(connection)
-        if state.load_switch(connection).epoch != epoch:
-            market = replace(market, state=TradingState.HALTED)
-        since = now - timedelta(minutes=config.cooldown_minutes)
-        usage: Usage = ledger.usage(connection, clock.market_day(now), since, snapshot_wall)
-        judged = [
-            Judged(proposal, verdict, _order(proposal, config, market, cycle_id) if verdict.allowed else None)
-            for proposal, verdict in risk.gate(proposals, config, market, usage)
-        ]
-        rows = [decision_row(j.proposal, j.verdict, cycle_id, revision, now) for j in judged]
-        ledger.add_decisions(connection, [*rows, *extra_decisions])
-        intents = [_intent_row(j, row, now, wall, epoch) for j, row in zip(judged, rows, strict=True) if j.order]
-        ledger.add_intents(connection, intents)
+    try:
+        with transaction(engine) as connection:
+            ledger.lock_gate(connection)
+            switch = state.load_switch(connection)
+            if switch.epoch != epoch:
+                market = replace(market, state=TradingState.HALTED, latched=market.latched or switch.latched)
+            since = now - timedelta(minutes=config.cooldown_minutes)
+            usage: Usage = ledger.usage(connection, clock.market_day(now), since, snapshot_wall)
+            judged = [
+                Judged(proposal, verdict, _order(proposal, config, market, cycle_id) if verdict.allowed else None)
+                for proposal, verdict in risk.gate(proposals, config, market, usage)
+            ]
+            rows = [decision_row(j.proposal, j.verdict, cycle_id, revision, now) for j in judged]
+            ledger.add_decisions(connection, [*rows, *extra_decisions])
+            intents = [_intent_row(j, row, now, wall, epoch) for j, row in zip(judged, rows, strict=True) if j.order]
+            ledger.add_intents(connection, intents)
+    except IntegrityError as error:
+        raise AlreadyCommitted(f"cycle {cycle_id} was committed before") from error
     return judged
 
 
@@ -325,9 +340,14 @@ def plain(value: Any) -> dict[str, Any]:
 
 
 def send(broker: Broker, engine: Engine, orders: Sequence[Order], wall: Callable[[], datetime]) -> list[BrokerOrder]:
-    """Send each committed order once and record the answer. What is refused or in doubt is marked, never repeated."""
+    """Send each committed order once and record the answer. What is refused or in doubt is marked, never repeated.
+
+    Sending several may take long at a slow venue, so each is asked for again whether it may still go out.
+    """
     placed = []
     for order in orders:
+        if not _still_wanted(engine, order):
+            continue
         try:
             if order.kind is IntentKind.EXIT:
                 release_shares(broker, order.spec.symbol)
@@ -345,6 +365,22 @@ def send(broker: Broker, engine: Engine, orders: Sequence[Order], wall: Callable
                 ledger.record_orders(connection, [answer], wall())
             log.info("order_sent", client_order_id=order.spec.client_order_id, status=answer.status)
     return placed
+
+
+def _still_wanted(engine: Engine, order: Order) -> bool:
+    """False when the intent has been sent or given up, or trading was stopped since it was committed."""
+    with transaction(engine) as connection:
+        intent = ledger.intent(connection, order.spec.client_order_id)
+        switch = state.load_switch(connection)
+    if intent is None or intent["status"] != ledger.COMMITTED:
+        return False
+    by_hand = intent["source"] in (Source.MANUAL, Source.EMERGENCY)
+    if by_hand and (order.kind is IntentKind.EXIT or not switch.latched):
+        return True
+    if not by_hand and intent["switch_epoch"] == switch.epoch:
+        return True
+    _mark(engine, order, ledger.DENIED, f"trading was stopped before it was sent: {switch.reason}")
+    return False
 
 
 def _mark(engine: Engine, order: Order, status: str, why: str) -> None:
@@ -374,12 +410,21 @@ def release_shares(broker: Broker, symbol: str) -> None:
 
 
 def cancel_entries(broker: Broker, *, automatic_only: bool) -> int:
-    """Ask for a cancel of every open buy, or of those of the trading cycles; protective stops stay. Their number."""
+    """Ask for a cancel of every open buy, or of those of the trading cycles; protective stops stay. Their number.
+
+    Raises BrokerError when one could not be asked for, after the others were.
+    """
     entries = [order for order in broker.open_orders() if order.side is Side.BUY]
     if automatic_only:
         entries = [order for order in entries if order.client_order_id.startswith(f"{ID_PREFIX}-{CYCLE_PREFIX}")]
+    failed: list[BrokerError] = []
     for order in entries:
-        broker.cancel(order.broker_order_id)
+        try:
+            broker.cancel(order.broker_order_id)
+        except BrokerError as error:
+            failed.append(error)
+    if failed:
+        raise BrokerError(f"{len(failed)} of {len(entries)} entries could not be cancelled: {failed[0]}") from failed[0]
     return len(entries)
 
 

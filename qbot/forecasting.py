@@ -122,14 +122,15 @@ def train_if_due(rt: Runtime, now: datetime) -> bool:
 
 def train(rt: Runtime, now: datetime, trigger: Trigger) -> TrainingResult:
     """Train every horizon in a child process, with its progress on the board. Raises TrainingFailed."""
-    training_id = f"t{now:%Y%m%dT%H%M%S}"
+    training_id = f"t{rt.wall():%Y%m%dT%H%M%S}"
     with transaction(rt.engine) as connection:
         history = bars.load(connection, rt.tickers, now - TRAINING_SPAN, now - timedelta(minutes=BAR_MINUTES))
+        models.fail_abandoned_trainings(connection, rt.wall())  # one at a time: whatever still runs was killed
         models.start_training(connection, training_id, trigger, now, rt.wall())
     request = TrainingRequest(
         symbols=rt.tickers,
         folder=rt.settings.home / "artifacts",
-        now=now,
+        now=rt.wall(),
         trigger=trigger,
         seconds_per_horizon=rt.settings.train_seconds_per_horizon,
         min_rows=limits.TRAINING_MIN_ROWS,

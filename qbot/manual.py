@@ -8,6 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import structlog
+
 from qbot import execution, risk
 from qbot.contract import keys
 from qbot.contract.payloads_orders import (
@@ -19,6 +21,7 @@ from qbot.contract.payloads_orders import (
     Priority,
 )
 from qbot.control import Settings
+from qbot.errors import DataUnavailable
 from qbot.execution import Books
 from qbot.market.calendar import MarketHours
 from qbot.runtime import Runtime
@@ -26,6 +29,7 @@ from qbot.store import ledger, state
 from qbot.store.engine import transaction
 from qbot.types import IntentKind, OrderType, Proposal, Quote, Side, Source, TimeInForce, TradingState
 
+log = structlog.get_logger(__name__)
 HANDLED = "manual_order"
 LOST = "QBot stopped while it handled this order; it was not sent. Ask again with a new order_id."
 Items = tuple[ManualOrder | MalformedOrder, ...]
@@ -54,11 +58,20 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) 
     pending.sort(key=lambda order: (URGENCY.index(order.priority), order.created_at or now))
     if pending:
         books = execution.reconcile(rt.broker, rt.engine, rt.wall, now)
-        quotes = rt.data.latest(sorted({order.symbol for order in pending}), rt.wall())
+        pending, quotes = _priced(rt, pending)
         for order in pending:
             _place(rt, order, settings, hours, books, quotes, now)
     write_back(rt)
     return len(pending)
+
+
+def _priced(rt: Runtime, pending: list[ManualOrder]) -> tuple[list[ManualOrder], Mapping[str, Quote]]:
+    """The orders with what their symbols cost. Without any prices the sales go on, and the buys wait for some."""
+    try:
+        return pending, rt.data.latest(sorted({order.symbol for order in pending}), rt.wall())
+    except DataUnavailable as error:
+        log.warning("no_prices", why=str(error))
+        return [order for order in pending if order.side is OrderSide.SELL], {}
 
 
 def _place(
@@ -149,7 +162,7 @@ def write_back(rt: Runtime) -> None:
 
     def changed(current: Items | None) -> Items | None:
         new = tuple(_updated(item, statuses, now) for item in current or ())
-        return new if new != current else None
+        return new if current and new != current else None
 
     rt.board.update(keys.MANUAL_ORDERS, changed, now=now)
 
@@ -168,7 +181,7 @@ def _statuses(rt: Runtime, order_ids: Sequence[str]) -> dict[str, tuple[ManualOr
 def _at_the_venue(fate: ledger.Row | None) -> tuple[ManualOrderStatus, str | None]:
     if fate is None:
         return ManualOrderStatus.SUBMITTED, None
-    if fate["intent_status"] in (ledger.REJECTED, ledger.ABANDONED):
+    if fate["intent_status"] in (ledger.REJECTED, ledger.DENIED, ledger.ABANDONED):
         return ManualOrderStatus.REJECTED, fate["error"]
     return FINAL.get(fate["order_status"] or "", ManualOrderStatus.SUBMITTED), None
 

@@ -30,6 +30,7 @@ from qbot import (
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.errors import QBotError
+from qbot.market import freshness
 from qbot.market.calendar import market_hours
 from qbot.runtime import Runtime
 from qbot.signals import signals
@@ -48,13 +49,15 @@ def fetch_data(rt: Runtime) -> None:
     """Quotes and bars from the provider into Postgres and onto the board. The first run fills the history."""
     now = rt.market()
     quotes = rt.data.latest(rt.tickers, rt.wall())
+    freshness.check(quotes, now)
     with transaction(rt.engine) as connection:
         newest = bars.last_starts(connection, rt.tickers)
-    missing = [symbol for symbol in rt.tickers if symbol not in newest]
-    since = min(newest.values(), default=now - HISTORY) if not missing else now - HISTORY
-    frame = rt.data.bars(rt.tickers, since, now)
+    unknown = [symbol for symbol in rt.tickers if symbol not in newest]
+    frames = [rt.data.bars(unknown, now - HISTORY, now)] if unknown else []
+    if newest:
+        frames.append(rt.data.bars(sorted(newest), max(min(newest.values()), now - HISTORY), now))
     with transaction(rt.engine) as connection:
-        written = bars.upsert(connection, frame, rt.data.source)
+        written = sum(bars.upsert(connection, frame, rt.data.source) for frame in frames)
     rt.board.write_many(projections_system.market_data(quotes, rt.tickers, now), now=rt.wall())
     log.info("fetched", quotes=len(quotes), bars=written)
 
@@ -108,7 +111,7 @@ def trade_bot(rt: Runtime) -> None:
         hours = market_hours(now)
         books = execution.reconcile(rt.broker, rt.engine, rt.wall, now)
         showing.drift(rt, books)
-        if switch.on and hours.is_open:
+        if switch.on and hours.is_open and not emergency.pending(rt):
             judged = trading.decide(rt, settings, switch, hours, books, now)
             execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
     except QBotError as error:
@@ -157,8 +160,6 @@ def sync_frontend_settings(rt: Runtime) -> None:
 
 def update_backend_responses(rt: Runtime) -> None:
     """`backend:*` from the books and the ledger."""
-    books = execution.snapshot(rt.broker, rt.wall)
-    showing.books(rt, books)
     with transaction(rt.engine) as connection:
         health = projections_system.observe(rt, connection)
         active = state.active_alerts(connection, rt.wall())
@@ -166,7 +167,8 @@ def update_backend_responses(rt: Runtime) -> None:
         (keys.SYSTEM_HEALTH, projections_system.health(health, rt.wall())),
         (keys.ALERTS_ACTIVE, projections.alerts(active)),
     ]
-    rt.board.write_many(writes, now=rt.wall())
+    rt.board.write_many(writes, now=rt.wall())  # first: when the broker does not answer, this is what says so
+    showing.books(rt, execution.snapshot(rt.broker, rt.wall))
 
 
 def performance_calculator(rt: Runtime) -> None:

@@ -13,7 +13,7 @@ from qbot.contract.key import Key
 from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.control import Settings
-from qbot.errors import BoardUnavailable, QBotError
+from qbot.errors import BoardUnavailable, QBotError, StoreUnavailable
 from qbot.execution import Books
 from qbot.market.calendar import MarketHours
 from qbot.risk import within_trading_hours
@@ -74,8 +74,9 @@ def failed_cycle(rt: Runtime, error: QBotError, now: datetime) -> None:
     message = f"{type(error).__name__}: {error}"
     control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, "The trading cycle failed", message)
     status = projections.trading_status(
-        Usage(), now=now, every_s=CYCLE_S, active=False, error=message, stop_reason="error", pid=os.getpid()
-    )
+        _usage_if_known(rt, now), now=now, every_s=CYCLE_S, active=False, error=message, stop_reason="error",
+        pid=os.getpid(),
+    )  # fmt: skip
     writes: Writes = [
         (keys.TRADING_STATUS, status),
         (keys.AUTOTRADING_ERROR, message),
@@ -123,6 +124,14 @@ def _usage(rt: Runtime, settings: Settings, now: datetime) -> Usage:
     since = now - timedelta(minutes=settings.config.cooldown_minutes)
     with transaction(rt.engine) as connection:
         return ledger.usage(connection, clock.market_day(now), since, rt.wall())
+
+
+def _usage_if_known(rt: Runtime, now: datetime) -> Usage:
+    try:
+        with transaction(rt.engine) as connection:
+            return ledger.usage(connection, clock.market_day(now), now, rt.wall())
+    except StoreUnavailable:
+        return Usage()
 
 
 def _stop_reason(switch: Switch) -> str:

@@ -15,14 +15,14 @@ import structlog
 from alpaca.trading.stream import TradingStream
 
 from qbot import execution, log, showing
-from qbot.broker.alpaca import execution_id, parse_order, parse_time
+from qbot.broker.alpaca_wire import UNREADABLE, execution_id, parse_order, parse_time
 from qbot.errors import QBotError, StackError
 from qbot.runtime import Runtime, runtime
 from qbot.settings import Settings
 from qbot.store import ledger
 from qbot.store.engine import transaction
 from qbot.store.locks import STREAM, hold
-from qbot.types import Fill
+from qbot.types import BrokerOrder, Fill
 
 logger = structlog.get_logger(__name__)
 
@@ -53,23 +53,24 @@ def record(rt: Runtime, event: dict[str, Any]) -> None:
     """One event into the ledger, then onto the board. An event that cannot be used is left to the reconcile."""
     try:
         order = parse_order(event["order"])
-        fill = fill_of(event)
+        fill = fill_of(event, order)
+    except UNREADABLE as error:
+        logger.warning("event_unreadable", error=repr(error))
+        return
+    try:
         with transaction(rt.engine) as connection:
             ledger.record_orders(connection, [order], rt.wall())
             ledger.record_fills(connection, [fill] if fill else [])
         logger.info("trade_update", what=event["event"], symbol=order.symbol, status=order.status)
         showing.books(rt, execution.snapshot(rt.broker, rt.wall))
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        logger.warning("event_unreadable", error=repr(error))
     except QBotError as error:
         logger.warning("event_not_recorded", error=type(error).__name__, message=str(error))
 
 
-def fill_of(event: dict[str, Any]) -> Fill | None:
-    """The execution that an event tells of, or None. The order's cumulative quantity names it, as in REST."""
+def fill_of(event: dict[str, Any], order: BrokerOrder) -> Fill | None:
+    """The execution that an event of `order` tells of, or None. The cumulative quantity names it, as in REST."""
     if event["event"] not in FILLS:
         return None
-    order = parse_order(event["order"])
     return Fill(
         execution_id=execution_id(order.broker_order_id, order.filled_qty),
         broker_order_id=order.broker_order_id,

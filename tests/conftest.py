@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
+from sqlalchemy.engine import Engine
 
+from qbot.contract.board import connect
+from qbot.runtime import Runtime
 from qbot.store import migrate
+from qbot.store.engine import make_engine
+from tests.support import runtime as world_module
+from tests.support.exchange import ManualClock
+from tests.support.runtime import WALL, MarketPlace, World
 from tests.support.servers import TEMPLATE, PostgresServer, RedisServer, postgres_running, redis_running
 
 
@@ -55,3 +63,34 @@ def module_postgres_url(postgres_server: PostgresServer, postgres_template: str)
     """The same for a whole module."""
     with postgres_server.new_database(postgres_template) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def market_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketPlace]:
+    """One exchange for all tests of a worker; each gets an empty account."""
+    with world_module.market_place(tmp_path_factory.mktemp("market")) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def world_engine(postgres_server: PostgresServer, postgres_template: str) -> Iterator[Engine]:
+    """One migrated database for all tests of a worker; each finds it empty."""
+    with postgres_server.new_database(postgres_template) as url:
+        engine = make_engine(url)
+        yield engine
+        engine.dispose()
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, redis_client: redis.Redis, redis_server: RedisServer, world_engine: Engine,
+    market_place: MarketPlace,
+) -> World:  # fmt: skip
+    """A QBot with everything around it, see `tests.support.runtime.World`."""
+    market_place.renew()
+    world_module.empty(world_engine)
+    url = world_engine.url.render_as_string(hide_password=False)
+    settings = world_module.settings_of(tmp_path, redis_server, url, market_place.running)
+    wall = ManualClock(WALL)
+    rt = Runtime(settings, connect(settings), world_engine, wall, market_place.running.clock)
+    return World(rt, market_place, redis_client, wall)

@@ -30,11 +30,14 @@ class Broker(Protocol):
     def positions(self) -> list[Position]: ...
 
     def open_orders(self) -> list[BrokerOrder]:
-        """Open orders, the resting legs of brackets included."""
+        """Open orders as a flat list, without word of which belong together.
+
+        A leg that the venue holds back while its sibling rests may be missing: a cancel of the sibling takes it along.
+        """
         ...
 
     def orders_since(self, after: datetime) -> list[BrokerOrder]:
-        """All orders submitted after `after`, whatever their state, legs included."""
+        """All orders submitted after `after`, whatever their state; legs stand in the list too, with their parent."""
         ...
 
     def order_by_client_id(self, client_order_id: str) -> BrokerOrder | None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
@@ -71,6 +71,8 @@ def create_app(venue: Venue, keys: dict[str, str], rate_limit_per_minute: int = 
                 response = await handler(venue, request)
             except Refused as refused:
                 response = JSONResponse(refused.body, refused.status, refused.headers)
+            except ClientDisconnect:  # while its body was read, so nothing was begun, and nobody waits for an answer
+                response = Response(status_code=400)
             except Exception:
                 venue.fail()
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -17,6 +18,7 @@ from alpaca.data.requests import StockBarsRequest, StockSnapshotRequest
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
 from qbot.broker.alpaca import harden
+from qbot.broker.alpaca_wire import UNREADABLE
 from qbot.errors import ConfigError, DataUnavailable
 from qbot.settings import Settings
 from qbot.types import BAR_MINUTES, Quote
@@ -42,12 +44,16 @@ class AlpacaData:
         Raises DataUnavailable when nothing could be read at all.
         """
         quotes: dict[str, Quote] = {}
-        for raw in self._in_batches(symbols, self._snapshots):
-            quotes.update((q.symbol, q) for s, snap in raw.items() if (q := _quote(s, snap, received_at)))
+        with _readable():
+            for raw in self._in_batches(symbols, self._snapshots):
+                quotes.update((q.symbol, q) for s, snap in raw.items() if (q := _quote(s, snap, received_at)))
         return quotes
 
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
-        """Five-minute bars that start at or after `start` and were complete at `end`: BAR_COLUMNS, split adjusted."""
+        """Five-minute bars that start at or after `start` and were complete at `end`: BAR_COLUMNS, split adjusted.
+
+        Raises DataUnavailable.
+        """
 
         def fetch(batch: Sequence[str]) -> Any:
             request = StockBarsRequest(
@@ -56,15 +62,16 @@ class AlpacaData:
             )  # fmt: skip
             return self._client.get_stock_bars(request)
 
-        rows = [
-            (symbol, bar["t"], bar["o"], bar["h"], bar["l"], bar["c"], bar["v"])
-            for raw in self._in_batches(symbols, fetch)
-            for symbol, bars in (raw.get("bars", raw) or {}).items()
-            for bar in bars or []
-        ]
-        frame = pd.DataFrame(rows, columns=list(BAR_COLUMNS))
-        frame["ts"] = pd.to_datetime(frame["ts"], utc=True)
-        sound = (frame[["open", "high", "low", "close"]] > 0).all(axis=1)
+        with _readable():
+            rows = [
+                (symbol, bar["t"], bar["o"], bar["h"], bar["l"], bar["c"], bar["v"])
+                for raw in self._in_batches(symbols, fetch)
+                for symbol, bars in (raw.get("bars", raw) or {}).items()
+                for bar in bars or []
+            ]
+            frame = pd.DataFrame(rows, columns=list(BAR_COLUMNS))
+            frame["ts"] = pd.to_datetime(frame["ts"], utc=True)
+            sound = (frame[["open", "high", "low", "close"]] > 0).all(axis=1)
         complete = frame["ts"] + pd.Timedelta(minutes=BAR_MINUTES) <= pd.Timestamp(end)
         return frame[sound & complete].reset_index(drop=True)
 
@@ -97,6 +104,15 @@ def connect(settings: Settings) -> AlpacaData:
         raise ConfigError("no market data: set QBOT_ALPACA_API_KEY and QBOT_ALPACA_SECRET_KEY, or run `qbot up`")
     client = StockHistoricalDataClient(key, secret, raw_data=True, url_override=settings.alpaca_data_url)
     return AlpacaData(client, DataFeed(settings.alpaca_data_feed))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """An answer in another form than the documented one is no answer."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise DataUnavailable(f"{SOURCE}: unreadable answer: {error!r}") from error
 
 
 def _quote(symbol: str, snapshot: dict[str, Any] | None, received_at: datetime) -> Quote | None:

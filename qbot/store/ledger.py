@@ -9,16 +9,16 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.engine import Connection
 
 from qbot.store import locks
 from qbot.store.tables import decisions, equity, fills, intents, orders
-from qbot.types import Account, BrokerOrder, Fill, IntentKind, Side, Usage
+from qbot.types import CLOSED_ORDER_STATUSES, Account, BrokerOrder, Fill, IntentKind, Side, Source, Usage
 
 Row = Mapping[str, Any]
-COMMITTED, IN_DOUBT, SENT, REJECTED, CLOSED, ABANDONED = (
-    "committed", "in_doubt", "sent", "rejected", "closed", "abandoned",
+COMMITTED, IN_DOUBT, SENT, REJECTED, DENIED, CLOSED, ABANDONED = (
+    "committed", "in_doubt", "sent", "rejected", "denied", "closed", "abandoned",
 )  # fmt: skip
 UNSETTLED = (COMMITTED, IN_DOUBT, SENT)
 
@@ -49,6 +49,7 @@ def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime) -> Usage:
     last_entry: dict[str, datetime] = {}
     reserved: dict[str, Decimal] = {}
     unsettled: dict[str, frozenset[Side]] = {}
+    selling: dict[str, Decimal] = {}
     for row in rows:
         symbol, side = row["symbol"], Side(row["side"])
         on_its_way = row["status"] in UNSETTLED
@@ -60,19 +61,31 @@ def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime) -> Usage:
         if row["market_day"] == day:
             orders_today += 1
             notional += value
-            entries[symbol] = entries.get(symbol, 0) + int(is_entry)
+            if is_entry:
+                entries[symbol] = entries.get(symbol, 0) + 1
         if is_entry:
             last_entry[symbol] = max(row["created_at"], last_entry.get(symbol, row["created_at"]))
         if on_its_way:
             unsettled[symbol] = unsettled.get(symbol, frozenset()) | {side}
-        if is_entry and (on_its_way or _closed_after(row, snapshot_wall)):
+        if is_entry and (on_its_way or _after(row["closed_at_wall"], snapshot_wall)):
             reserved[symbol] = reserved.get(symbol, Decimal(0)) + value
-    return Usage(orders_today, notional, entries, last_entry, sum(reserved.values(), Decimal(0)), reserved, unsettled)
+        if side is Side.SELL and _unknown_to_the_snapshot(row, snapshot_wall):
+            selling[symbol] = selling.get(symbol, Decimal(0)) + row["qty"]
+    return Usage(
+        orders_today, notional, entries, last_entry, sum(reserved.values(), Decimal(0)), reserved, unsettled, selling
+    )
 
 
-def _closed_after(row: Row, snapshot_wall: datetime) -> bool:
-    closed: datetime | None = row["closed_at_wall"]
-    return closed is not None and closed >= snapshot_wall - timedelta(seconds=1)
+def _unknown_to_the_snapshot(row: Row, snapshot_wall: datetime) -> bool:
+    """True when the snapshot's open orders and positions may not show this intent. A resting order they do show."""
+    if row["status"] in (COMMITTED, IN_DOUBT):
+        return True
+    return _after(row["created_at_wall"], snapshot_wall) or _after(row["closed_at_wall"], snapshot_wall)
+
+
+def _after(wall: datetime | None, snapshot_wall: datetime) -> bool:
+    """A second is allowed for clocks that differ."""
+    return wall is not None and wall >= snapshot_wall - timedelta(seconds=1)
 
 
 def add_decisions(connection: Connection, rows: Sequence[Row]) -> None:
@@ -108,6 +121,12 @@ def unsettled_intents(connection: Connection) -> list[Row]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def oldest_without_order(connection: Connection, since: datetime) -> datetime | None:
+    """When the oldest intent after `since` was made whose order may yet turn up, though none is known."""
+    awaited = sa.and_(intents.c.status.in_((COMMITTED, IN_DOUBT, ABANDONED)), intents.c.created_at > since)
+    return connection.execute(sa.select(sa.func.min(intents.c.created_at)).where(awaited)).scalar()
+
+
 def mark_unsent(connection: Connection, client_order_id: str, status: str, why: str) -> None:
     """Record that an intent was refused, given up or is in doubt, unless its order was found meanwhile."""
     mine = sa.and_(intents.c.client_order_id == client_order_id, intents.c.status.in_((COMMITTED, IN_DOUBT)))
@@ -123,32 +142,65 @@ def net_quantities(connection: Connection) -> dict[str, Decimal]:
 
 
 def record_orders(connection: Connection, seen: Sequence[BrokerOrder], wall: datetime) -> None:
-    """Take over orders as the broker tells them, and settle the intents behind them.
+    """Take over orders and their legs as the broker tells them, and settle the intents behind them.
 
-    An update older than what is recorded changes nothing: events may come twice or out of order.
+    An update older than what is recorded changes nothing: events may come twice or out of order. A leg that comes
+    without its parent keeps the one that is known.
     """
-    if not seen:
+    family = {one.broker_order_id: one for order in seen for one in (*order.legs, order)}
+    if not family:
         return
-    known = _sources(connection, seen)
-    rows = [{**_order_row(order), "source": known[order.broker_order_id]} for order in seen]
+    told = [family[order_id] for order_id in sorted(family)]  # one order for all, so that no two writers deadlock
+    known = _sources(connection, told)
+    rows = [{**_order_row(order), "source": known[order.broker_order_id]} for order in told]
     upsert = insert(orders)
-    keep = ("broker_order_id", "source", "created_at")
+    keep = ("broker_order_id", "created_at", "parent_id", "source")
     changed = {name: upsert.excluded[name] for name in rows[0] if name not in keep}
-    newer = orders.c.updated_at <= upsert.excluded.updated_at
-    key = [orders.c.broker_order_id]
+    newer, key = _newer(upsert.excluded), ["broker_order_id"]
     connection.execute(upsert.on_conflict_do_update(index_elements=key, set_=changed, where=newer), rows)
-    _settle(connection, seen, wall)
+    _adopt(connection, [row for row in rows if row["source"] != Source.FOREIGN or row["parent_id"]])
+    _settle(connection, list(family), wall)
 
 
-def _sources(connection: Connection, seen: Sequence[BrokerOrder]) -> dict[str, str]:
+def _newer(new: Any) -> sa.ColumnElement[bool]:
+    """Whether a told order is later than the recorded one. Of one moment, what an order cannot take back decides."""
+    over = sa.literal(sorted(CLOSED_ORDER_STATUSES), ARRAY(sa.Text))
+    onward = sa.and_(
+        new.updated_at == orders.c.updated_at,
+        new.filled_qty >= orders.c.filled_qty,
+        sa.or_(orders.c.status != sa.all_(over), new.status == sa.any_(over)),
+    )
+    return sa.or_(new.updated_at > orders.c.updated_at, onward)
+
+
+def _adopt(connection: Connection, rows: Sequence[Row]) -> None:
+    """Add parent and source to orders that were recorded before these were known."""
+    if not rows:
+        return
+    foreign = orders.c.source == Source.FOREIGN
+    lacks = sa.or_(orders.c.parent_id.is_(None), foreign)
+    change = orders.update().where(orders.c.broker_order_id == sa.bindparam("id"), lacks)
+    parent = sa.func.coalesce(orders.c.parent_id, sa.bindparam("parent"))
+    change = change.values(parent_id=parent, source=sa.case((foreign, sa.bindparam("asked_by")), else_=orders.c.source))
+    params = [{"id": row["broker_order_id"], "parent": row["parent_id"], "asked_by": row["source"]} for row in rows]
+    connection.execute(change, params)
+
+
+def _sources(connection: Connection, told: Sequence[BrokerOrder]) -> dict[str, str]:
     """Who asked for each order: the intent's source, the parent's for a leg, else it was made elsewhere."""
-    ids = [order.client_order_id for order in seen]
-    query = sa.select(intents.c.client_order_id, intents.c.source).where(intents.c.client_order_id.in_(ids))
-    by_id = dict(connection.execute(query).tuples().all())
-    parents = {order.broker_order_id: by_id.get(order.client_order_id) for order in seen}
+    ids, parents = [order.client_order_id for order in told], [o.parent_id for o in told if o.parent_id]
+    asked = sa.select(intents.c.client_order_id, intents.c.source).where(intents.c.client_order_id.in_(ids))
+    by_id = dict(connection.execute(asked).tuples().all())
+    recorded = sa.select(orders.c.broker_order_id, orders.c.source).where(orders.c.broker_order_id.in_(parents))
+    by_parent = dict(connection.execute(recorded).tuples().all())
+    by_parent |= {
+        order.broker_order_id: by_id[order.client_order_id] for order in told if order.client_order_id in by_id
+    }
     return {
-        order.broker_order_id: by_id.get(order.client_order_id) or parents.get(order.parent_id or "") or "foreign"
-        for order in seen
+        order.broker_order_id: by_id.get(order.client_order_id)
+        or by_parent.get(order.parent_id or "")
+        or Source.FOREIGN.value
+        for order in told
     }
 
 
@@ -158,38 +210,25 @@ def _order_row(order: BrokerOrder) -> dict[str, Any]:
     return {**values, "side": str(order.side)}
 
 
-def _settle(connection: Connection, seen: Sequence[BrokerOrder], wall: datetime) -> None:
-    """Bring intents to the state of their orders: sent while open, closed with what was filled when not."""
-    change = (
-        intents.update()
-        .where(intents.c.client_order_id == sa.bindparam("id"), intents.c.status != CLOSED)
-        .values(
-            status=sa.bindparam("new_status"),
-            broker_order_id=sa.bindparam("order_id"),
-            filled_usd=sa.bindparam("filled"),
-            closed_at_wall=sa.bindparam("closed"),
-        )
+def _settle(connection: Connection, order_ids: Sequence[str], wall: datetime) -> None:
+    """Bring intents, given up or not, to the state of their recorded orders: sent while open, closed when not."""
+    ended = orders.c.status.in_(CLOSED_ORDER_STATUSES)
+    mine = sa.and_(intents.c.client_order_id == orders.c.client_order_id, orders.c.broker_order_id.in_(order_ids))
+    change = intents.update().values(
+        status=sa.case((ended, CLOSED), else_=SENT),
+        broker_order_id=orders.c.broker_order_id,
+        filled_usd=orders.c.filled_qty * sa.func.coalesce(orders.c.filled_avg_price_usd, 0),
+        closed_at_wall=sa.case((ended, sa.func.coalesce(intents.c.closed_at_wall, wall)), else_=None),
+        error=None,
     )
-    connection.execute(
-        change,
-        [
-            {
-                "id": order.client_order_id,
-                "new_status": SENT if order.open else CLOSED,
-                "order_id": order.broker_order_id,
-                "filled": order.filled_qty * (order.filled_avg_price_usd or Decimal(0)),
-                "closed": None if order.open else wall,
-            }
-            for order in seen
-        ],
-    )
+    connection.execute(change.where(mine))
 
 
 def record_fills(connection: Connection, seen: Sequence[Fill]) -> int:
     """Write fills; one already recorded is left alone. The number of new ones."""
     if not seen:
         return 0
-    rows = [{**asdict(fill), "side": str(fill.side)} for fill in seen]
+    rows = [{**asdict(fill), "side": str(fill.side)} for fill in sorted(seen, key=lambda fill: fill.execution_id)]
     written = connection.execute(insert(fills).on_conflict_do_nothing().returning(fills.c.execution_id), rows)
     return len(written.all())
 
@@ -236,8 +275,7 @@ def recent_decisions(connection: Connection, count: int) -> list[Row]:
 
 def open_orders(connection: Connection) -> list[Row]:
     """Orders the ledger holds for open, oldest first."""
-    closed = ("filled", "canceled", "expired", "rejected", "replaced")
-    query = orders.select().where(orders.c.status.not_in(closed)).order_by(orders.c.created_at)
+    query = orders.select().where(orders.c.status.not_in(CLOSED_ORDER_STATUSES)).order_by(orders.c.created_at)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
