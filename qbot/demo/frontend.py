@@ -25,13 +25,14 @@ from qbot.errors import BoardUnavailable
 from qbot.session import FRONTEND_SOURCE
 from qbot.settings import Settings
 
-# A 60-minute move of these shares is about 0.25 %, and an honest model forecasts a small part of it: 0.01 to 0.05 %.
-BUY_THRESHOLD_PCT = 0.0002
-SELL_THRESHOLD_PCT = 0.0002
+# A 60-minute move of these shares is about 0.25 %, and an honest forecast a small part of it. What counts is what is
+# left of the way to its target, which moves with the price: 0.1 % is passed some twenty times a day.
+BUY_THRESHOLD_PCT = 0.001
+SELL_THRESHOLD_PCT = 0.001
 STRATEGY = Strategy.MODERATE  # leaves the thresholds as they are
 # An artifact without proven skill says 0.5, a coin. On the paper exchange the demo trades on it, labelled "no skill".
 CONFIDENCE_THRESHOLD = 0.5
-SHARES_PER_TRADE = 10  # about 4,500 USD: ten trades fit under the day's default cap of 50,000 USD
+SHARES_PER_TRADE = 4  # about 1,800 USD: some 27 orders fit under the day's default cap of 50,000 USD
 MAX_DAILY_TRADES = 50
 STOP_LOSS_PCT = 0.01  # near enough to be reached within a demo's few days
 TAKE_PROFIT_PCT = 0.02
