@@ -112,17 +112,13 @@ def market(**more: Any) -> Market:
 def entry(symbol: str = "AAPL", qty: str = "10", price: str = "100", **more: Any) -> Proposal:
     """An automatic buy at the market."""
     values: dict[str, Any] = {"source": Source.ML, "signal": signal(symbol)}
-    return Proposal(
-        symbol, Side.BUY, Decimal(qty), IntentKind.ENTRY, **{**values, "price_usd": Decimal(price), **more}
-    )
+    return Proposal(symbol, Side.BUY, Decimal(qty), IntentKind.ENTRY, **{**values, "price_usd": Decimal(price), **more})
 
 
 def sale(symbol: str = "AAPL", qty: str = "10", price: str = "100", **more: Any) -> Proposal:
     """An automatic exit at the market."""
     values: dict[str, Any] = {"source": Source.ML, "signal": signal(symbol, Action.SELL)}
-    return Proposal(
-        symbol, Side.SELL, Decimal(qty), IntentKind.EXIT, **{**values, "price_usd": Decimal(price), **more}
-    )
+    return Proposal(symbol, Side.SELL, Decimal(qty), IntentKind.EXIT, **{**values, "price_usd": Decimal(price), **more})
 
 
 def broker_order(symbol: str = "AAPL", side: Side = Side.SELL, **more: Any) -> BrokerOrder:
