@@ -31,8 +31,7 @@ from qbot.contract.payloads_ml import (
     Trend,
 )
 from qbot.forecast import Matured, matures_at
-from qbot.skill import Metrics
-from qbot.training_types import TrainingProgress, TrainingResult
+from qbot.training_types import ArtifactRecord, TrainingProgress, TrainingResult
 from qbot.types import Action, Forecast, Signal
 
 Row = Mapping[str, Any]
@@ -201,11 +200,12 @@ def training_log(
 
 def metrics_of(result: TrainingResult) -> dict[str, HorizonMetrics]:
     """The documented metrics by horizon."""
-    return {str(horizon): _metrics(done.record.metrics) for horizon, done in result.horizons.items()}
+    return {str(horizon): _metrics(done.record) for horizon, done in result.horizons.items()}
 
 
-def _metrics(found: Metrics) -> HorizonMetrics:
-    return HorizonMetrics(mae=found.mae, mape=found.mape, r2=found.r2, rows=found.rows)
+def _metrics(record: ArtifactRecord) -> HorizonMetrics:
+    found = record.metrics
+    return HorizonMetrics(mae=found.mae, mape=found.mape, r2=found.r2, rows=record.fit_rows)
 
 
 def model_metrics(result: TrainingResult, now: datetime) -> ModelMetrics:

@@ -83,12 +83,12 @@ class Case:
     def position_value_usd(self) -> Decimal:
         held = self.market.positions.get(self.proposal.symbol)
         value = held.market_value_usd if held else Decimal(0)
-        return value + self.usage.reserved_by_symbol.get(self.proposal.symbol, Decimal(0))
+        return _total(value, self.usage.reserved_by_symbol.get(self.proposal.symbol, Decimal(0)))
 
     @property
     def exposure_usd(self) -> Decimal:
         """Market value of all positions and of all entries still on their way."""
-        return sum((p.market_value_usd for p in self.market.positions.values()), Decimal(0)) + self.usage.reserved_usd
+        return _total(*(p.market_value_usd for p in self.market.positions.values()), self.usage.reserved_usd)
 
 
 Check = Callable[[Case], Refusal | None]
@@ -142,6 +142,11 @@ def _unusable(config: TradingConfig) -> str | None:
 
 def _finite(*values: float | Decimal) -> bool:
     return all(v.is_finite() if isinstance(v, Decimal) else math.isfinite(v) for v in values)
+
+
+def _total(*amounts: Decimal) -> Decimal:
+    """The sum; NaN if one of them is no number."""
+    return sum(amounts, Decimal(0)) if _finite(*amounts) else Decimal("NaN")
 
 
 def _reconciled(case: Case) -> Refusal | None:
@@ -339,7 +344,7 @@ def _position_share(case: Case) -> Refusal | None:
 
 
 def _daily_notional(case: Case) -> Refusal | None:
-    used = case.usage.notional_today_usd + case.proposal.notional_usd
+    used = _total(case.usage.notional_today_usd, case.proposal.notional_usd)
     return _over("DAILY_NOTIONAL_CAP", "the day's volume is used up", used, case.config.daily_notional_cap_usd)
 
 
@@ -352,7 +357,7 @@ def _cash(case: Case) -> Refusal | None:
     account = case.market.account
     if account is None:
         return "ACCOUNT_UNKNOWN", "the account could not be read", {}
-    used = case.usage.reserved_usd + case.proposal.notional_usd
+    used = _total(case.usage.reserved_usd, case.proposal.notional_usd)
     most = min(account.cash_usd, account.buying_power_usd + case.known_reserved_usd) - case.config.cash_reserve_usd
     return _over("CASH_RESERVE", "the cash reserve must stay untouched", used, most)
 
