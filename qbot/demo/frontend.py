@@ -32,7 +32,7 @@ SELL_THRESHOLD_PCT = 0.001
 STRATEGY = Strategy.MODERATE  # leaves the thresholds as they are
 # An artifact without proven skill says 0.5, a coin. On the paper exchange the demo trades on it, labelled "no skill".
 CONFIDENCE_THRESHOLD = 0.5
-SHARES_PER_TRADE = 4  # about 1,800 USD: some 27 orders fit under the day's default cap of 50,000 USD
+SHARES_PER_TRADE = 3  # about 1,300 USD: some 37 orders fit under the day's default cap of 50,000 USD
 MAX_DAILY_TRADES = 50
 STOP_LOSS_PCT = 0.01  # near enough to be reached within a demo's few days
 TAKE_PROFIT_PCT = 0.02
