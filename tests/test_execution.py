@@ -8,13 +8,16 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from alpaca.trading.client import TradingClient
 
 from qbot import execution, limits
 from qbot.broker import alpaca_wire as wire
+from qbot.broker.alpaca import AlpacaBroker
 from qbot.errors import AlreadyCommitted, BrokerError, StoreUnavailable
 from qbot.store import ledger, state, tables
 from qbot.store.engine import transaction
-from qbot.types import OrderType, Source, TradingState
+from qbot.types import OrderSpec, OrderType, Source, TradingState
+from tests.support.exchange import KEY, SECRET
 from tests.support.runtime import CONFIG, World, limit_entry
 
 FIRST_ID = "qbot-c1-AAPL-buy"
@@ -27,7 +30,7 @@ def posted(world: World, client_order_id: str = FIRST_ID) -> None:
     assert intent is not None
     numbers = {name: Decimal(value) for name, value in intent["spec"].items() if name.endswith("_usd") and value}
     spec = {**intent["spec"], **numbers}
-    body = wire.order_payload(execution.OrderSpec(**{**spec, "qty": Decimal(spec["qty"])}))
+    body = wire.order_payload(OrderSpec(**{**spec, "qty": Decimal(spec["qty"])}))
     assert world.exchange.call("POST", "/v2/orders", json=body).status_code == 200
 
 
@@ -159,12 +162,11 @@ def test_an_order_whose_answer_was_lost_is_in_doubt_then_found_and_stays_the_onl
     assert (world.positions(), books.drift) == ({"AAPL": Decimal(2)}, {})
 
 
-def test_an_answer_that_takes_too_long_leaves_doubt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BROKER_TIMEOUT_S", (1.0, 0.2))
-    hasty = world.another()
+def test_an_answer_that_takes_too_long_leaves_doubt(world: World) -> None:
+    hasty = AlpacaBroker(TradingClient(KEY, SECRET, raw_data=True, url_override=world.exchange.url), (1.0, 0.2))
     judged = world.commit(world.entry())
     world.exchange.fault("latency", method="POST", path="/v2/orders", times=1, seconds=0.4)
-    world.send(judged, hasty)
+    execution.send(hasty, world.engine, execution.orders_of(judged), world.wall)
     assert world.intents() == {"AAPL buy": "in_doubt"}
     threading.Event().wait(0.3)  # the venue gets to it meanwhile
     world.reconcile()
@@ -228,7 +230,7 @@ def test_what_the_venue_refuses_ends_as_rejected_with_its_reason(world: World) -
 def test_a_stop_between_reading_and_commit_refuses_what_the_cycle_wanted(world: World) -> None:
     books, proposal = world.reconcile(), world.entry()
     stop_trading(world)
-    world.send(world.commit(proposal, books=books))
+    world.send(world.commit(proposal, books=books, epoch=0))
     assert world.refusals() == {"AAPL": "TRADING_OFF"}
     assert (world.intents(), world.posts()) == ({}, 0)
 
@@ -236,7 +238,7 @@ def test_a_stop_between_reading_and_commit_refuses_what_the_cycle_wanted(world: 
 def test_an_emergency_between_reading_and_commit_refuses_even_a_humans_entry(world: World) -> None:
     books, proposal = world.reconcile(), limit_entry(world, "AAPL", source=Source.MANUAL)
     stop_trading(world, latched=True)
-    world.send(world.commit(proposal, books=books))
+    world.send(world.commit(proposal, books=books, epoch=0))
     assert world.refusals() == {"AAPL": "EMERGENCY_LATCHED"}
     assert world.posts() == 0
 

@@ -28,20 +28,20 @@ TIMED_OUT = 408  # a proxy's word for what 504 says, too: the order may have got
 RESOLUTION = timedelta(microseconds=1)  # of our times; the venue's have nine digits
 
 
-def harden(client: RESTClient) -> None:
+def harden(client: RESTClient, timeout_s: tuple[float, float] = limits.BROKER_TIMEOUT_S) -> None:
     """Make an alpaca-py client safe: no silent re-POST on 429 and 504, and a time-out on every request.
 
     Both are private attributes of the pinned version; a test asserts that they still do what is meant here.
     """
     client._retry = 0
-    client._session.request = partial(client._session.request, timeout=limits.BROKER_TIMEOUT_S)  # type: ignore[method-assign]
+    client._session.request = partial(client._session.request, timeout=timeout_s)  # type: ignore[method-assign]
 
 
 class AlpacaBroker:
     """The Broker at Alpaca or at the paper exchange. Threads take turns: the SDK shares one session."""
 
-    def __init__(self, client: TradingClient) -> None:
-        harden(client)
+    def __init__(self, client: TradingClient, timeout_s: tuple[float, float] = limits.BROKER_TIMEOUT_S) -> None:
+        harden(client, timeout_s)
         self._client = client
         self._lock = Lock()
 

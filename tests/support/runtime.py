@@ -26,7 +26,7 @@ from qbot.exchange.orders import Changes
 from qbot.execution import Books, Judged
 from qbot.runtime import Runtime
 from qbot.settings import Settings
-from qbot.store import models, tables
+from qbot.store import models, state, tables
 from qbot.store.engine import make_engine, transaction
 from qbot.types import (
     Forecast,
@@ -249,10 +249,16 @@ class World:
     def commit(
         self, *proposals: Proposal, cycle_id: str = "c1", rt: Runtime | None = None, **more: Any
     ) -> list[Judged]:
-        """Judge and commit what is proposed, in a market in which everything is fine. `more`: of risk.Market."""
+        """Judge and commit what is proposed, in a market in which everything is fine.
+
+        `more`: of risk.Market, or `config`, `books`, and the `epoch` of the switch that the cycle saw.
+        """
         rt = rt or self.rt
-        config, epoch = more.pop("config", CONFIG), more.pop("epoch", 0)
+        config, epoch = more.pop("config", CONFIG), more.pop("epoch", None)
         books = more.pop("books", None) or self.reconcile(rt)
+        if epoch is None:
+            with transaction(self.engine) as connection:
+                epoch = state.load_switch(connection).epoch
         symbols = sorted({proposal.symbol for proposal in proposals})
         fine: dict[str, Any] = {
             "now": rt.market(), "state": TradingState.ACTIVE, "latched": False, "market_open": True,
