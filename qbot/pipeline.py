@@ -19,6 +19,7 @@ from qbot import (
     emergency,
     execution,
     forecasting,
+    health,
     manual,
     performance,
     projections,
@@ -160,14 +161,11 @@ def sync_frontend_settings(rt: Runtime) -> None:
 
 def update_backend_responses(rt: Runtime) -> None:
     """`backend:*` from the books and the ledger."""
+    # Health first: when Postgres or the broker does not answer, this is what says so.
+    rt.board.write(keys.SYSTEM_HEALTH, projections_system.health(health.observe(rt), rt.wall()), now=rt.wall())
     with transaction(rt.engine) as connection:
-        health = projections_system.observe(rt, connection)
         active = state.active_alerts(connection, rt.wall())
-    writes: list[tuple[Key[Any], Any]] = [
-        (keys.SYSTEM_HEALTH, projections_system.health(health, rt.wall())),
-        (keys.ALERTS_ACTIVE, projections.alerts(active)),
-    ]
-    rt.board.write_many(writes, now=rt.wall())  # first: when the broker does not answer, this is what says so
+    rt.board.write(keys.ALERTS_ACTIVE, projections.alerts(active), now=rt.wall())
     showing.books(rt, execution.snapshot(rt.broker, rt.wall))
 
 
@@ -185,9 +183,8 @@ def performance_calculator(rt: Runtime) -> None:
 
 def system_heartbeat(rt: Runtime) -> None:
     """`system_status`: which parts are alive."""
-    with transaction(rt.engine) as connection:
-        health = projections_system.observe(rt, connection)
-    rt.board.write(keys.SYSTEM_STATUS, projections_system.status(health, rt.wall(), rt.market()), now=rt.wall())
+    status = projections_system.status(health.observe(rt), rt.wall(), rt.market())
+    rt.board.write(keys.SYSTEM_STATUS, status, now=rt.wall())
 
 
 def market_status(rt: Runtime) -> None:

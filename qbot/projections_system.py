@@ -1,4 +1,4 @@
-"""What the data and monitoring keys of the board say. `observe` measures; the rest is built from values."""
+"""What the data and monitoring keys of the board say, built from values. No I/O."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-import psutil
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
-
-from qbot import clock, portfolio
+from qbot import portfolio
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.contract.payloads_backend import (
@@ -25,22 +21,19 @@ from qbot.contract.payloads_backend import (
 )
 from qbot.contract.payloads_market import MarketPrice, MultiApiQuote, MultiApiStats, SourceCalls, SourceStats
 from qbot.contract.payloads_trading import SystemStatus
-from qbot.errors import BrokerError
 from qbot.market.calendar import market_hours
 from qbot.performance import Performance
-from qbot.runtime import Runtime
-from qbot.store import ledger, models
 from qbot.types import Quote
 
-MEGABYTE = 1024 * 1024
 SLOW_REDIS_MS = 50.0  # a local round trip takes well under one
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What was measured just now."""
+    """What `qbot.health.observe` measured just now."""
 
     redis_latency_ms: float
+    postgres_answers: bool
     broker_answers: bool
     models_standing: int
     last_fill_at: datetime | None
@@ -51,68 +44,12 @@ class Health:
     uptime_s: int
 
 
-def observe(rt: Runtime, connection: Connection) -> Health:
-    """Measure: one PING, one broker clock, a few rows, and the processes of this installation."""
-    begun = clock.monotonic_s()
-    rt.board.ping()
-    latency_ms = (clock.monotonic_s() - begun) * 1_000
-    try:
-        rt.broker.clock()
-        answers = True
-    except BrokerError:
-        answers = False
-    connection.execute(sa.select(1))
-    ui = rt.board.read(keys.UI_STATE).value
-    session = rt.board.read(keys.AUTOTRADING_SESSION_ACTIVE).value
-    sessions = sorted({name for name in (session, ui.session_id if ui else None) if name})
-    processes = _processes()
-    return Health(
-        redis_latency_ms=round(latency_ms, 3),
-        broker_answers=answers,
-        models_standing=len(models.standing_artifacts(connection)),
-        last_fill_at=ledger.last_fill_at(connection),
-        open_orders=len(ledger.open_orders(connection)),
-        sessions=tuple(sessions),
-        memory_mb=round(sum(_resident(p) for p in processes) / MEGABYTE, 1),
-        cpu_pct=psutil.cpu_percent(interval=None),
-        uptime_s=_uptime_s(processes),
-    )
-
-
-def _processes() -> list[psutil.Process]:
-    """All processes under the supervisor of this one; this one alone when nothing supervises it."""
-    top = psutil.Process()
-    for parent in top.parents():
-        if parent.pid <= 1 or "qbot" not in " ".join(_command(parent)):
-            break
-        top = parent
-    return [top, *top.children(recursive=True)]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
-
-
-def _uptime_s(processes: Sequence[psutil.Process]) -> int:
-    return max(0, int(clock.wall_now().timestamp() - processes[0].create_time()))
-
-
 def status(found: Health, wall: datetime, market: datetime) -> SystemStatus:
     """`system_status`. Providers without a key are not active."""
     hours = market_hours(market)
     return SystemStatus(
         redis_connected=True,
-        postgres_connected=True,
+        postgres_connected=found.postgres_answers,
         finnhub_api_active=False,
         fmp_api_active=False,
         marketstack_api_active=False,
@@ -138,14 +75,14 @@ def health(found: Health, wall: datetime) -> SystemHealth:
     worst = HealthStatus.HEALTHY
     if slow or not found.models_standing:
         worst = HealthStatus.WARNING
-    if not found.broker_answers:
+    if not found.broker_answers or not found.postgres_answers:
         worst = HealthStatus.ERROR
     return SystemHealth(
         timestamp=wall,
         status=worst,
         redis_latency_ms=found.redis_latency_ms,
         alpaca_api_status=broker,
-        database_status=ServiceStatus.ACTIVE,
+        database_status=ServiceStatus.ACTIVE if found.postgres_answers else ServiceStatus.OFFLINE,
         ml_models_status=trained,
         grok_api_status=ServiceStatus.OFFLINE,
         last_trade_execution=found.last_fill_at,

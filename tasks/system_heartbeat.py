@@ -5,7 +5,7 @@ from qbot.runtime import runtime
 from tasks.base import tick
 
 
-@tick("misc")
+@tick("misc", needs_postgres=False)
 def system_heartbeat() -> None:
     """`system_status`."""
     pipeline.system_heartbeat(runtime())

@@ -5,7 +5,7 @@ from qbot.runtime import runtime
 from tasks.base import tick
 
 
-@tick("misc")
+@tick("misc", needs_postgres=False)
 def update_backend_responses() -> None:
     """`backend:*` projections."""
     pipeline.update_backend_responses(runtime())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+
+import structlog
 
 from tests.bench import cycle, exchange, start
 
@@ -14,6 +17,7 @@ def main(wanted: list[str]) -> None:
     unknown = set(wanted) - PARTS.keys()
     if unknown:
         raise SystemExit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     for name in wanted or PARTS:
         print(f"\n== {name}", flush=True)
         for line in PARTS[name]():

@@ -122,7 +122,7 @@ def _copies(folder: Path, size: int) -> tuple[Path, list[str]]:
     bars = bars[bars["ts"].dt.date.isin(days[until - SESSIONS : until])]
     originals = sorted(set(bars["symbol"]))
     names = [_name(originals, number) for number in range(size)]
-    by_symbol = dict(list(bars.groupby("symbol")))
+    by_symbol = dict(list(bars.groupby("symbol", observed=True)))
     copies = pd.concat([by_symbol[originals[i % len(originals)]].assign(symbol=name) for i, name in enumerate(names)])
     file = folder / "bars.parquet"
     copies.to_parquet(file)
