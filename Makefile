@@ -43,8 +43,8 @@ lock: $(UV_STAMP) ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
 
-clean: ## remove .venv, caches and the data of the demo
-	rm -rf $(VENV) .qbot .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+clean: ## remove .venv, caches and the data of the demo (that of `make up` stays)
+	rm -rf $(VENV) .qbot/demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 $(STAMP): $(UV_STAMP) pyproject.toml requirements.lock
 	@echo "Installing from requirements.lock into $(VENV)"
