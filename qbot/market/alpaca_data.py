@@ -88,7 +88,7 @@ class AlpacaData:
             try:
                 return dict(fetch(batch))
             except APIError as error:
-                named = re.search(r"invalid symbol:? ?\"?([A-Z.]+)", str(error))
+                named = re.search(r"invalid symbol:?\s*[\"']?([^\s\"',}]+)", str(error))
                 if error.status_code != 400 or named is None or named[1] not in batch:
                     raise DataUnavailable(f"{SOURCE}: HTTP {error.status_code}") from error
                 batch.remove(named[1])
