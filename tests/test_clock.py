@@ -73,6 +73,7 @@ def timelines(draw: st.DrawFn) -> Timeline:
 def test_market_time_never_runs_backwards_and_never_leaves_the_segments(line: Timeline, walls: list[float]) -> None:
     seen = [line.market_at(line.anchor_wall + timedelta(seconds=wall_s)) for wall_s in sorted(walls)]
     assert seen == sorted(seen)
+    assert all(0 <= line.elapsed_s(line.anchor_wall + timedelta(seconds=wall_s)) <= line.length_s for wall_s in walls)
     assert all(any(start <= moment <= end for start, end in line.segments) for moment in seen)
 
 

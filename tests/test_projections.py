@@ -355,7 +355,7 @@ def test_the_progress_of_a_training_is_told_in_the_documents_words(stage: str, e
 # --- the system -----------------------------------------------------------------------------------------------------
 
 WELL = Health(
-    redis_latency_ms=0.4, broker_answers=True, models_standing=3, last_fill_at=NOW, open_orders=2, sessions=("s1",),
+    redis_latency_ms=0.4, postgres_answers=True, broker_answers=True, models_standing=3, last_fill_at=NOW, open_orders=2, sessions=("s1",),
     memory_mb=512.0, cpu_pct=12.5, uptime_s=7_200,
 )  # fmt: skip
 
@@ -367,6 +367,7 @@ WELL = Health(
         ({"redis_latency_ms": 50.1}, "WARNING"),
         ({"models_standing": 0}, "WARNING"),
         ({"broker_answers": False}, "ERROR"),
+        ({"postgres_answers": False}, "ERROR"),
         ({"broker_answers": False, "models_standing": 0}, "ERROR"),
     ],
 )
@@ -375,6 +376,7 @@ def test_the_worst_part_decides_the_health(change: dict[str, Any], expected: str
     shown = wire(keys.SYSTEM_HEALTH, projections_system.health(found, WALL))
     assert (shown["status"], shown["uptime_hours"], shown["active_sessions"]) == (expected, 2, ["s1"])
     assert (shown["alpaca_api_status"] == "OFFLINE") is (not found.broker_answers)
+    assert (shown["database_status"] == "OFFLINE") is (not found.postgres_answers)
     assert (shown["ml_models_status"] == "OFFLINE") is (not found.models_standing)
 
 
@@ -382,6 +384,7 @@ def test_the_heartbeat_is_wall_time_and_the_market_is_market_time() -> None:
     shown = wire(keys.SYSTEM_STATUS, projections_system.status(WELL, WALL, NOW))
     assert (shown["last_heartbeat"], shown["market_open"]) == ("2026-11-21T12:00:00Z", True)
     assert (shown["alpaca_api_active"], shown["grok_api_active"], shown["uptime_seconds"]) == (True, False, 7_200)
+    assert projections_system.status(replace(WELL, postgres_answers=False), WALL, NOW).postgres_connected is False
 
 
 def test_a_fetch_tells_what_came_and_what_did_not() -> None:

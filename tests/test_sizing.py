@@ -46,9 +46,9 @@ def test_percentage_takes_a_twentieth_of_the_equity_in_whole_shares(price: str, 
     assert shares(BY_EQUITY, account("100000"), D(price), None) == expected
 
 
-@pytest.mark.parametrize(("volatility", "expected"), [(0.0025, 50), (0.005, 25), (0.00125, 100), (0.0001, 100)])
+@pytest.mark.parametrize(("volatility", "expected"), [(0.0025, 25), (0.005, 12), (0.00125, 50), (0.0001, 50)])
 def test_a_wilder_share_is_bought_less_and_a_calm_one_at_most_twice_as_much(volatility: float, expected: int) -> None:
-    assert shares(BY_VOLATILITY, account("100000"), D(100), volatility) == expected
+    assert shares(BY_VOLATILITY, account("100000"), D(200), volatility) == expected
 
 
 @pytest.mark.parametrize("volatility", [None, 0.0, -0.1, math.nan, math.inf])
