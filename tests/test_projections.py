@@ -355,8 +355,8 @@ def test_the_progress_of_a_training_is_told_in_the_documents_words(stage: str, e
 # --- the system -----------------------------------------------------------------------------------------------------
 
 WELL = Health(
-    redis_latency_ms=0.4, postgres_answers=True, broker_answers=True, models_standing=3, last_fill_at=NOW, open_orders=2, sessions=("s1",),
-    memory_mb=512.0, cpu_pct=12.5, uptime_s=7_200,
+    redis_latency_ms=0.4, postgres_answers=True, broker_answers=True, models_standing=3, last_fill_at=NOW,
+    open_orders=2, sessions=("s1",), memory_mb=512.0, cpu_pct=12.5, uptime_s=7_200,
 )  # fmt: skip
 
 
