@@ -25,6 +25,7 @@ def make_engine(url: str, *, pool_size: int = 4) -> Engine:
         pool_size=pool_size,
         max_overflow=4,
         pool_pre_ping=True,
+        executemany_mode="values_plus_batch",  # else one round trip a row
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options, "application_name": "qbot"},
         hide_parameters=True,
     )
