@@ -15,6 +15,7 @@ import structlog
 from alpaca.trading.stream import TradingStream
 
 from qbot import execution, log, showing
+from qbot.broker.alpaca import paper_url
 from qbot.broker.alpaca_wire import UNREADABLE, execution_id, parse_order, parse_time
 from qbot.errors import QBotError, StackError
 from qbot.runtime import Runtime, runtime
@@ -83,10 +84,9 @@ def fill_of(event: dict[str, Any], order: BrokerOrder) -> Fill | None:
 
 
 def url(settings: Settings) -> str | None:
-    """The websocket of an overridden trading API; None for Alpaca's own."""
-    if settings.alpaca_url is None:
-        return None
-    return settings.alpaca_url.replace("http", "ws", 1) + "/stream"
+    """The websocket of an overridden trading API; None for Alpaca's own. Raises ConfigError for one of real money."""
+    base = paper_url(settings)
+    return None if base is None else base.replace("http", "ws", 1) + "/stream"
 
 
 def main() -> None:

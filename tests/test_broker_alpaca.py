@@ -15,7 +15,7 @@ from alpaca.data.historical import StockHistoricalDataClient
 from alpaca.trading.client import TradingClient
 from pydantic import SecretStr
 
-from qbot import limits
+from qbot import limits, stream
 from qbot.broker import alpaca
 from qbot.broker import alpaca_wire as wire
 from qbot.broker.alpaca import AlpacaBroker
@@ -127,6 +127,19 @@ def test_threads_take_turns_on_the_one_session(world: World) -> None:
 def test_without_keys_there_is_no_broker() -> None:
     with pytest.raises(ConfigError, match="QBOT_ALPACA_API_KEY"):
         alpaca.connect(Settings(_env_file=None, alpaca_api_key=SecretStr("")))
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.alpaca.markets", "https://API.Alpaca.markets./", "https://broker-api.alpaca.markets/v1"]
+)
+def test_an_address_of_real_money_is_refused_whatever_else_is_set(url: str) -> None:
+    live = Settings(
+        _env_file=None, alpaca_url=url, alpaca_api_key=SecretStr("k"), alpaca_secret_key=SecretStr("s"), allow_live=True
+    )
+    with pytest.raises(ConfigError, match="real money"):
+        alpaca.connect(live)
+    with pytest.raises(ConfigError, match="real money"):
+        stream.url(live)
 
 
 # --- what a submit may end in ----------------------------------------------------------------------------------------
@@ -328,6 +341,7 @@ def test_orders_are_read_over_all_pages_and_none_is_lost_where_one_ends() -> Non
     broker, fake = broker_of({"/orders": page})
     assert [order.broker_order_id for order in broker.orders_since(BEGINNING)] == [o["id"] for o in orders]
     assert len(fake.asked) == 3
+    assert [order.broker_order_id for order in broker.open_orders()] == [o["id"] for o in orders]
 
 
 def test_fills_are_read_over_all_pages() -> None:

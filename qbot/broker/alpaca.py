@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from alpaca.common.exceptions import APIError
@@ -25,6 +26,7 @@ from qbot.types import Account, BrokerOrder, Fill, OrderSpec, Position
 T = TypeVar("T")
 DUPLICATE_ID = "client_order_id must be unique"
 TIMED_OUT = 408  # a proxy's word for what 504 says, too: the order may have got through
+VENDOR, PAPER_HOST = "alpaca.markets", "paper-api.alpaca.markets"
 RESOLUTION = timedelta(microseconds=1)  # of our times; the venue's have nine digits
 
 
@@ -56,13 +58,17 @@ class AlpacaBroker:
 
     def open_orders(self) -> list[BrokerOrder]:
         # Not nested: rolled up, the legs of a filled bracket vanish together with their closed parent.
-        query = {"status": "open", "limit": ORDERS_PAGE, "nested": "false"}
-        return [order for order in self._get("/orders", wire.flat, query) if order.open]
+        orders = self._orders({"status": "open", "nested": "false"}, wire.BEGINNING)
+        return [order for order in orders if order.open]
 
     def orders_since(self, after: datetime) -> list[BrokerOrder]:
+        return self._orders({"status": "all", "nested": "true"}, after)
+
+    def _orders(self, query: Raw, after: datetime) -> list[BrokerOrder]:
+        """All pages, oldest first."""
         orders: dict[str, BrokerOrder] = {}
+        query = {**query, "limit": ORDERS_PAGE, "direction": "asc"}
         while True:
-            query = {"status": "all", "limit": ORDERS_PAGE, "nested": "true", "direction": "asc"}
             page, last = self._get("/orders", wire.orders_page, {**query, "after": after.isoformat()})
             new = [order for order in page if order.broker_order_id not in orders]
             orders.update((order.broker_order_id, order) for order in page)
@@ -156,10 +162,21 @@ class AlpacaBroker:
             raise BrokerError(f"no usable answer: {type(error).__name__}") from error
 
 
-def connect(settings: Settings, *, paper: bool = True) -> AlpacaBroker:
-    """The broker of the environment. Raises ConfigError without keys."""
+def connect(settings: Settings) -> AlpacaBroker:
+    """The broker of the environment, a paper account. Raises ConfigError without keys."""
     key, secret = settings.alpaca_api_key.get_secret_value(), settings.alpaca_secret_key.get_secret_value()
     if not key or not secret:
         raise ConfigError("no broker keys: set QBOT_ALPACA_API_KEY and QBOT_ALPACA_SECRET_KEY, or run `qbot up`")
-    client = TradingClient(key, secret, paper=paper, raw_data=True, url_override=settings.alpaca_url)
+    client = TradingClient(key, secret, paper=True, raw_data=True, url_override=paper_url(settings))
     return AlpacaBroker(client)
+
+
+def paper_url(settings: Settings) -> str | None:
+    """The trading API of the environment; None: the vendor's paper account. Raises ConfigError for one of real money.
+
+    Whatever keys are set: an address alone must not make paper trading live.
+    """
+    host = (urlsplit(settings.alpaca_url or "").hostname or "").rstrip(".")
+    if (host == VENDOR or host.endswith(f".{VENDOR}")) and host != PAPER_HOST:
+        raise ConfigError(f"QBOT_ALPACA_URL names {host}, which trades real money; QBot trades on paper accounts only")
+    return settings.alpaca_url

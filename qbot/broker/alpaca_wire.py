@@ -18,6 +18,7 @@ Raw = dict[str, Any]
 UNREADABLE = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)  # what parsing raises on another form
 ORDERS_PAGE = 500
 ACTIVITIES_PAGE = 100
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # before any account
 
 
 def order_payload(spec: OrderSpec) -> Raw:

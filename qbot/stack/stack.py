@@ -172,8 +172,9 @@ class Stack:
 def _of_this_stack(settings: Settings, embedded_exchange: bool) -> Settings:
     """The embedded servers are here, whatever the environment says of others."""
     here: dict[str, object] = {"redis_host": ports.HOST, "postgres_host": ports.HOST, "home": settings.home.resolve()}
+    here["embedded_exchange"] = embedded_exchange  # with keys of a venue it must not be believed
     if embedded_exchange:
         url = f"http://{ports.HOST}:{settings.exchange_port}"
-        here |= {"exchange_host": ports.HOST, "alpaca_url": url, "alpaca_data_url": url, "embedded_exchange": True}
+        here |= {"exchange_host": ports.HOST, "alpaca_url": url, "alpaca_data_url": url}
         here |= {"alpaca_api_key": SecretStr(EXCHANGE_KEY), "alpaca_secret_key": SecretStr(EXCHANGE_KEY)}
     return settings.model_copy(update=here)

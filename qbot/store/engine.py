@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
 from qbot.errors import StoreUnavailable
 from qbot.settings import settings
@@ -39,11 +39,11 @@ def engine() -> Engine:
 
 @contextmanager
 def transaction(on: Engine | None = None) -> Iterator[Connection]:
-    """One transaction, committed at the end of the block. Raises StoreUnavailable when Postgres cannot be reached."""
+    """One transaction, committed at the end of the block. Raises StoreUnavailable when Postgres cannot be used."""
     try:
         with (on or engine()).begin() as connection:
             yield connection
-    except OperationalError as error:
+    except (OperationalError, InternalError) as error:  # internal: among others a server that only reads
         raise StoreUnavailable(f"Postgres: {_first_line(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:

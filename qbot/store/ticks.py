@@ -5,17 +5,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
+from qbot import limits
 from qbot.errors import StoreUnavailable
 from qbot.store.engine import engine
 from qbot.store.locks import TICKS_CLASS
 from qbot.store.tables import task_ticks
+
+SKEW = timedelta(seconds=limits.CLOCK_SKEW_S)
 
 
 @contextmanager
@@ -28,8 +31,9 @@ def claimed(name: str, sent_at_wall: datetime, now_wall: datetime, on: Engine | 
     try:
         yield _claim(connection, name, sent_at_wall, now_wall)
     finally:
-        with suppress(DBAPIError):  # a broken connection has freed the lock by itself
-            connection.execute(sa.select(sa.func.pg_advisory_unlock_all()))
+        if not connection.invalidated:  # a broken connection has freed the lock by itself
+            with suppress(DBAPIError):
+                connection.execute(sa.select(sa.func.pg_advisory_unlock_all()))
         connection.close()
 
 
@@ -46,11 +50,12 @@ def _claim(connection: Connection, name: str, sent_at_wall: datetime, now_wall: 
         if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(TICKS_CLASS, key))):
             return False
         last = connection.scalar(sa.select(task_ticks.c.started_at).where(task_ticks.c.name == name))
-        if last is not None and sent_at_wall <= last:
+        set_back = last is not None and last - now_wall > SKEW  # of the clock: that run tells nothing of now
+        if last is not None and sent_at_wall <= last and not set_back:
             return False
         begin = insert(task_ticks).values(name=name, started_at=now_wall)
         connection.execute(begin.on_conflict_do_update(index_elements=["name"], set_={"started_at": now_wall}))
-    except OperationalError as error:
+    except (OperationalError, InternalError) as error:  # internal: among others a server that only reads
         connection.invalidate()
         raise StoreUnavailable(f"Postgres: {error.orig}") from error
     return True

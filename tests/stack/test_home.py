@@ -18,6 +18,7 @@ from qbot.clock import Timeline
 from qbot.errors import StackError
 from qbot.settings import Settings
 from qbot.stack import environment, ports, replay, secrets
+from qbot.stack.stack import Stack
 from tests.support.servers import free_port
 
 
@@ -140,3 +141,16 @@ def test_saving_never_goes_past_the_end(tmp_path: Path) -> None:
     run = replay.Replay(tmp_path / "c", tmp_path / "s.json", "bars", one_day(7 * 3600 - 10))
     run.save()
     assert replay._resume_s(run.state_file, "bars") == run.timeline.length_s
+
+
+# the broker
+
+
+@pytest.mark.parametrize("keys", ["", "PKSOMEONES"])
+def test_only_without_keys_is_the_broker_the_embedded_exchange_whatever_the_environment_says(
+    tmp_path: Path, keys: str
+) -> None:
+    stack = Stack(
+        settings(tmp_path, alpaca_api_key=SecretStr(keys), alpaca_secret_key=SecretStr(keys), embedded_exchange=True)
+    )
+    assert stack.settings.embedded_exchange is stack.embedded_exchange is (keys == "")

@@ -53,6 +53,14 @@ def test_a_skipped_tick_does_not_count_as_a_run(on: Engine) -> None:
     assert claimed(on)
 
 
+def test_a_clock_that_was_set_back_does_not_keep_ticks_from_running(on: Engine) -> None:
+    with ticks.claim("emergency_handler", clock.wall_now(), on=on) as mine:
+        assert mine
+        with on.begin() as connection:
+            connection.execute(sa.text("UPDATE task_ticks SET started_at = started_at + interval '1 hour'"))
+    assert claimed(on, "emergency_handler")
+
+
 def test_an_error_inside_the_block_frees_the_claim_and_is_not_swallowed(on: Engine) -> None:
     with pytest.raises(ZeroDivisionError), ticks.claim("trade_bot", clock.wall_now(), on=on):
         _ = 1 / 0
@@ -75,6 +83,15 @@ def test_without_postgres_only_a_task_that_does_not_need_it_runs() -> None:
         pytest.fail("it ran")
     with ticks.claim("emergency_handler", clock.wall_now(), needs_postgres=False, on=nowhere) as mine:
         assert mine
+
+
+def test_a_server_that_only_reads_is_as_good_as_none(on: Engine, postgres_url: str) -> None:
+    reading = sa.create_engine(postgres_url, connect_args={"options": "-c default_transaction_read_only=on"})
+    with pytest.raises(StoreUnavailable):
+        claimed(reading)
+    with ticks.claim("emergency_handler", clock.wall_now(), needs_postgres=False, on=reading) as mine:
+        assert mine
+    reading.dispose()
 
 
 def test_there_is_one_beat_and_it_knows_when_it_lost_its_lock(postgres_url: str) -> None:
