@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pandas as pd
 import pytest
 import requests
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from qbot.runtime import Runtime
 from qbot.store import bars, models, tables
 from qbot.store.engine import transaction
 from tests.support.exchange import MID_SESSION
-from tests.support.runtime import SESSION, WALL, World
+from tests.support.runtime import SESSION, TICKERS, WALL, World
 
 Task = Callable[[Runtime], None]
 
@@ -37,6 +38,16 @@ def trading(world: World, *forecasts: tuple[str, float]) -> World:
     assert control.sync_switch(world.rt).on
     for symbol, return_pct in forecasts:
         world.believe(symbol, return_pct)
+    return world
+
+
+def with_history(world: World) -> World:
+    """One old bar of each ticker, so that a fetch reads an hour and not seventy days."""
+    at = MID_SESSION - timedelta(hours=1)
+    rows = [{"symbol": symbol, "ts": at, **dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0)}
+            for symbol in TICKERS]  # fmt: skip
+    with transaction(world.engine) as connection:
+        bars.upsert(connection, pd.DataFrame(rows), "test")
     return world
 
 
@@ -344,7 +355,7 @@ def test_old_prices_are_no_fault_while_the_exchange_is_closed_or_has_just_opened
 
 
 def test_without_artifacts_there_are_no_forecasts_and_the_keys_are_valid(world: World) -> None:
-    pipeline.fetch_data(world.rt)
+    pipeline.fetch_data(with_history(world).rt)
     pipeline.generate_predictions(world.rt)
     pipeline.evaluate_predictions(world.rt)
     assert world.told(keys.PREDICTIONS_CURRENT) is None
@@ -353,7 +364,7 @@ def test_without_artifacts_there_are_no_forecasts_and_the_keys_are_valid(world: 
 
 
 def test_a_corrupt_artifact_gives_no_forecasts_and_no_error(world: World) -> None:
-    pipeline.fetch_data(world.rt)
+    pipeline.fetch_data(with_history(world).rt)
     world.believe("AAPL", 0.01)  # its artifact stands nowhere
     before = len(world.rows(tables.forecasts))
     pipeline.generate_predictions(world.rt)
@@ -361,7 +372,7 @@ def test_a_corrupt_artifact_gives_no_forecasts_and_no_error(world: World) -> Non
 
 
 def test_forecasts_are_compared_with_what_happened_and_only_once(world: World) -> None:
-    made = world.believe("AAPL", 0.01, horizon=15)
+    made = with_history(world).believe("AAPL", 0.01, horizon=15)
     world.market.advance(minutes=20)
     pipeline.fetch_data(world.rt)
     for _ in range(2):
@@ -457,6 +468,7 @@ def test_after_one_pass_of_every_task_every_key_of_the_backend_is_there_and_vali
 
 
 def test_every_task_survives_a_broker_that_is_gone_with_a_named_error(world: World) -> None:
+    world.believe("AAPL", 0.01)
     world.exchange.fault("server_error")
     for task in TASKS:
         try:
@@ -470,6 +482,7 @@ def test_every_task_survives_a_broker_that_is_gone_with_a_named_error(world: Wor
 
 @pytest.mark.parametrize("gone", ["postgres", "redis"])
 def test_every_task_ends_with_a_named_error_when_a_store_is_gone(world: World, gone: str) -> None:
+    with_history(world).believe("AAPL", 0.01)
     rt = world.without_postgres() if gone == "postgres" else world.without_redis()
     ended = {}
     for task in TASKS:
@@ -478,7 +491,7 @@ def test_every_task_ends_with_a_named_error_when_a_store_is_gone(world: World, g
             ended[task.__name__] = "well"
         except (StoreUnavailable, BoardUnavailable):
             ended[task.__name__] = "named"
-    without = {"postgres": {"market_status", "system_heartbeat"}, "redis": {"evaluate_predictions"}}
+    without = {"postgres": {"market_status", "system_heartbeat"}, "redis": {"evaluate_predictions", "train_models"}}
     assert {name for name, how in ended.items() if how == "well"} == without[gone]  # what they need is there
     assert world.posts() == 0
 

@@ -337,13 +337,14 @@ def settings_of(home: Path, redis_server: RedisServer, postgres_url: str, exchan
     values: Mapping[str, Any] = {
         "alpaca_api_key": KEY, "alpaca_secret_key": SECRET, "alpaca_url": exchange.url,
         "alpaca_data_url": exchange.url, "exchange_port": int(exchange.url.rsplit(":", 1)[1]),
-        "embedded_exchange": True, "tickers": ",".join(TICKERS), "train_seconds_per_horizon": 5,
+        "embedded_exchange": True, "tickers": ",".join(TICKERS), "train_seconds_per_horizon": 10,
     }  # fmt: skip
     return settings_for(home, redis_server, postgres_url, **values)
 
 
 def empty(engine: Engine) -> None:
-    """Remove every row."""
+    """Remove every row, and count settings from one again. Not by TRUNCATE, which takes a hundred times as long."""
     with engine.begin() as connection:
-        names = ", ".join(table.name for table in tables.metadata.sorted_tables)
-        connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        for table in reversed(tables.metadata.sorted_tables):
+            connection.execute(table.delete())
+        connection.execute(sa.text("SELECT setval(pg_get_serial_sequence('settings_revisions', 'revision'), 1, false)"))
