@@ -50,7 +50,7 @@ def load(connection: Connection, symbols: Sequence[str], since: datetime, until:
 def last_starts(connection: Connection, symbols: Sequence[str]) -> dict[str, datetime]:
     """The start of the newest bar of each symbol that has any."""
     newest = sa.select(bars.c.symbol, sa.func.max(bars.c.ts)).where(bars.c.symbol.in_(list(symbols)))
-    return dict(connection.execute(newest.group_by(bars.c.symbol)).tuples().all())
+    return dict(connection.execute(newest.group_by(bars.c.symbol)).all())
 
 
 def closes_at(connection: Connection, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], float]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.engine import Connection
 
 from qbot.store.tables import artifacts, forecasts, trainings
@@ -76,7 +76,7 @@ def latest_forecasts(connection: Connection, since: datetime) -> list[Forecast]:
     columns = [forecasts.c[name] for name in _FORECAST_FIELDS]
     newest = (
         sa.select(*columns)
-        .distinct(forecasts.c.symbol, forecasts.c.horizon_minutes)
+        .ext(distinct_on(forecasts.c.symbol, forecasts.c.horizon_minutes))
         .where(forecasts.c.issued_at > since)
         .order_by(forecasts.c.symbol, forecasts.c.horizon_minutes, forecasts.c.issued_at.desc())
     )

@@ -79,7 +79,7 @@ def first_time(connection: Connection, kind: str, key: str, wall: datetime, outc
 def known(connection: Connection, kind: str, keys: Sequence[str]) -> dict[str, Row]:
     """The outcomes of those requests that were handled before."""
     query = sa.select(handled.c.key, handled.c.outcome).where(handled.c.kind == kind, handled.c.key.in_(list(keys)))
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def set_outcome(connection: Connection, kind: str, key: str, outcome: Row) -> None:
