@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +27,8 @@ KILL_AFTER_S = 10.0
 # <linux/prctl.h>, <linux/capability.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 4
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_READ_SEARCH = 2
@@ -84,6 +87,8 @@ def _give_up_root(uid: int) -> None:
     linux = sys.platform == "linux"
     if linux:
         _prctl(_PR_SET_KEEPCAPS, 1)
+        with suppress(OSError):  # else access(2), by which initdb looks for postgres, does not heed the capability
+            _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)

@@ -71,11 +71,13 @@ def test_root_given_up_keeps_reading_but_not_writing_and_a_user_cannot_become_an
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     (closed / "file").write_text("seen")
-    code = f"import os; print(os.getuid(), open({str(closed / 'file')!r}).read()); open({str(closed / 'new')!r}, 'w')"
+    file, new = str(closed / "file"), str(closed / "new")
+    # initdb asks access(2), not open(2), whether postgres is there
+    code = f"import os; print(os.getuid(), open({file!r}).read(), os.access({file!r}, os.R_OK)); open({new!r}, 'w')"
     args = child.command([sys.executable, "-c", code], uid=65534)
     done = subprocess.run(args, capture_output=True, text=True, check=False)
     if os.geteuid() == 0:
-        assert done.stdout == "65534 seen\n"
+        assert done.stdout == "65534 seen True\n"
         assert "PermissionError" in done.stderr
     else:
         assert done.returncode == child.CANNOT_EXEC
