@@ -56,6 +56,8 @@ $(UV_STAMP):
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "QBot needs Python 3.11 or 3.12; found: $$(python3 --version 2>&1)." \
 			"Install one, or say: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || { \
+		echo "QBot needs Python 3.11 or 3.12; $(PYTHON) is: $$($(PYTHON) --version 2>&1 | tail -n 1)" >&2; exit 1; }
 	@$(BIN)/python -c 'import pip' >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 		rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt install" \
 			"$$($(PYTHON) -c 'import sys; print("python3.%d-venv" % sys.version_info[1])')" >&2; exit 1; }

@@ -14,7 +14,9 @@ from qbot.demo.command import demo
 from qbot.errors import ConfigError, QBotError, StackError
 from qbot.settings import ROOT, settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = "QBot trades US equities on a paper account. Its data are in .qbot/main; QBOT_HOME names another folder."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.command()(demo)
 
 

@@ -24,7 +24,7 @@ def demo(
     screenshot: Annotated[Path | None, typer.Option(hidden=True, help="Save the view as SVG at the end.")] = None,
     home: Annotated[Path, typer.Option(help="Folder of the demo's data.")] = run.HOME,
 ) -> None:
-    """Watch QBot trade a replayed market: no keys, no servers, nothing to install. Ends with Ctrl-C."""
+    """Watch QBot trade a replayed market: no keys, no servers. Ends with Ctrl-C."""
     options = run.Options(minutes, speed, fresh, screenshot, home.resolve())
     try:
         status = run.run(options, fitting(plain))

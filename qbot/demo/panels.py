@@ -6,15 +6,14 @@ middle tones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.box import ROUNDED
 from rich.panel import Panel
 from rich.text import Text
 
 from qbot.demo import text as say
-from qbot.demo.snapshot import DecisionView, RefusalGroup, Snapshot, TradeView
-from qbot.stack.supervise import ProcessHealth
+from qbot.demo.snapshot import DecisionView, Phase, RefusalGroup, Snapshot, TradeView
 
 GOOD, BAD, CARE, MUTED = "green", "red", "dark_orange3", "dim"
 PROCESS_ROWS, TROUBLE_ROWS = 4, 3  # at most: decisions need the room
@@ -29,6 +28,9 @@ _INTENT_WORDS = {
     "denied": "denied",
     "abandoned": "given up",
 }
+
+
+_TRADE_WORDS = {"ml_prediction": ""}  # the usual case needs no word
 
 
 def frame(title: str, lines: Iterable[Text], subtitle: str | None = None) -> Panel:
@@ -104,9 +106,9 @@ def trades(snapshot: Snapshot, rows: int) -> Panel:
 
 
 def trade_line(trade: TradeView) -> Text:
-    """09:42 BUY 10 AAPL @ 231.12"""
+    """09:42 BUY 10 AAPL @ 231.12, and who asked for it where no forecast did"""
     side = ("BUY ", f"bold {GOOD}") if trade.side == "buy" else ("SELL", f"bold {BAD}")
-    by = "stop or target" if trade.protective else trade.source.removesuffix("_prediction")
+    by = "stop or target" if trade.protective else _TRADE_WORDS.get(trade.source, trade.source)
     return line(
         (say.ny(trade.at), MUTED), " ", side, f"{say.shares(trade.qty):>4} ", (f"{trade.symbol:<5}", "bold"),
         f" @ {trade.price_usd:,.2f} ", (by, MUTED),
@@ -147,45 +149,53 @@ def refusal_line(group: RefusalGroup) -> Text:
     return line((f"{group.action:<4} ", MUTED), (f"{who:<9} ", "bold"), (name, CARE), group.example)
 
 
+_LEARNING = (
+    line(""),
+    line(("The models learn from the weeks before the replayed days.", MUTED)),
+    line(("After that QBot forecasts, decides and trades: less than two minutes.", MUTED)),
+)
+
+
 def training(snapshot: Snapshot) -> list[Text]:
     """Stage and progress of the training that makes the first models."""
     status = snapshot.training
     if status is None:
-        return [line("no models yet; the first training begins when the bars are there")]
+        return [line("no models yet; the first training begins when the bars are there"), *_LEARNING]
     colour = BAD if status.stage.value == "failed" else "cyan"
     return [
         line((say.meter(status.progress, 30), colour), f" {status.progress:.0%}  ", (status.stage.value, "bold")),
         line(status.detail),
-        line(("the models learn from the weeks before the replayed days; then QBot forecasts and trades", MUTED)),
+        *_LEARNING,
     ]
 
 
 def system(snapshot: Snapshot, width: int) -> Panel:
     """Processes, what the forecasts are worth, and what is wrong."""
-    lines = [*_processes(snapshot.processes, width), _forecasts(snapshot), *_troubles(snapshot)]
+    lines = [*_processes(snapshot, width), _forecasts(snapshot), *_troubles(snapshot)]
     return frame("System", lines)
 
 
 def system_rows(snapshot: Snapshot, width: int) -> int:
     """How high the system panel wants to be, its frame included."""
-    return len(_processes(snapshot.processes, width)) + 1 + len(_troubles(snapshot)) + 2
+    return len(_processes(snapshot, width)) + 1 + len(_troubles(snapshot)) + 2
 
 
-def _processes(processes: Sequence[ProcessHealth], width: int) -> list[Text]:
+def _processes(snapshot: Snapshot, width: int) -> list[Text]:
     """`● redis 4711 ×1` after each other, on as many lines as they need; pids where there is room for them."""
-    if not processes:
+    if not snapshot.processes:
         return [line(("no processes yet", MUTED))]
     with_pids = width >= 110
     lines, used = [Text(no_wrap=True)], 0
-    for each in processes:
+    for each in snapshot.processes:
+        to_come = each.state == "stopped" and snapshot.phase is Phase.STARTING
         words = each.name.removeprefix("worker-") if not with_pids else each.name
         words += f" {each.pid}" if with_pids and each.pid else ""
-        words += f" {each.state}" if each.state != "running" else ""
+        words += " to start" if to_come else f" {each.state}" if each.state != "running" else ""
         words += f" ×{each.restarts}" if each.restarts else ""
         if used and used + len(words) + 4 > width:
             lines.append(Text(no_wrap=True))
             used = 0
-        lines[-1].append("● ", _PROCESS_STYLE.get(each.state, CARE)).append(f"{words}  ")
+        lines[-1].append("● ", MUTED if to_come else _PROCESS_STYLE.get(each.state, CARE)).append(f"{words}  ")
         used += len(words) + 4
     return lines[:PROCESS_ROWS]
 
@@ -201,7 +211,7 @@ def _forecasts(s: Snapshot) -> Text:
         word = (f"skilled{gain}", GOOD) if each.skilled else ("no skill", CARE)
         parts += [f"{each.horizon_minutes} min ", word, "  "]
     if not any(each.skilled for each in s.artifacts):
-        parts.append(("traded only because this is the paper exchange", MUTED))
+        parts.append(("traded on the paper exchange only", MUTED))
     return line(*parts)
 
 

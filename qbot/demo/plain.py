@@ -127,8 +127,9 @@ def status_words(s: Snapshot) -> str:
     """Market, money and, where nothing is traded, why."""
     parts = ["open" if s.market_open else "closed"]
     if s.account is not None:
+        held = "position" if len(s.positions) == 1 else "positions"
         day = f"{say.signed_usd(s.account.day_change_usd)} ({say.percent(s.account.day_change_pct)})"
-        parts += [f"equity {say.usd(s.account.equity_usd)}", f"day {day}", f"{len(s.positions)} positions"]
+        parts += [f"equity {say.usd(s.account.equity_usd)}", f"day {day}", f"{len(s.positions)} {held}"]
     waiting = s.waiting_for()
     if waiting:
         parts.append(f"waiting for {waiting}")

@@ -54,6 +54,8 @@ def failures(outcome: Outcome) -> list[str]:
 
 def lines(outcome: Outcome) -> list[str]:
     """The summary, for the terminal."""
+    if outcome.stack_error and outcome.ready_s is None:  # nothing ran that could be added up
+        return [f"FAILED: {outcome.stack_error}"]
     record = outcome.record
     ready = "never" if outcome.ready_s is None else f"after {say.duration(outcome.ready_s)}"
     first = "none" if outcome.first_trade_s is None else f"after {say.duration(outcome.first_trade_s)}"

@@ -14,7 +14,7 @@ from qbot.demo import panels
 from qbot.demo.snapshot import Snapshot
 
 _WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # rich names one on the web; any fixed-width font does
-WIDE = 110  # columns from which decisions and portfolio stand beside each other
+WIDE = 134  # columns from which decisions stand beside the portfolio: below, their reasons would be cut
 FRAME = 2  # rows that a panel's border takes
 TOP_ROWS = 7  # portfolio and trades on a narrow terminal
 SCREENSHOT = (146, 34)  # columns and rows

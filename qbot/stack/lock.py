@@ -24,7 +24,7 @@ def held(home: Path) -> Iterator[None]:
             file.seek(0)
             raise StackError(
                 f"QBot is already running on {home} (pid {file.read().strip() or 'unknown'}):"
-                " stop it first, or set QBOT_HOME to another folder (and other ports)"
+                " stop it first, or use another folder (QBOT_HOME, demo: --home) and other ports"
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
