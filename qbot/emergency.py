@@ -23,9 +23,9 @@ from qbot.errors import BoardUnavailable, BrokerError, StoreUnavailable
 from qbot.market.calendar import market_hours
 from qbot.risk import Market
 from qbot.runtime import Runtime
-from qbot.store import state
+from qbot.store import ledger, state
 from qbot.store.engine import transaction
-from qbot.types import Position, Source, TradingState
+from qbot.types import IntentKind, Position, Source, TradingState
 
 log = structlog.get_logger(__name__)
 HANDLED = "emergency"
@@ -52,7 +52,12 @@ def handle(rt: Runtime) -> str | None:
         done = False  # asking for the same stop twice does no harm, missing it would
     if done:
         return None
-    report = _carry_out(rt, action)
+    try:
+        report = _carry_out(rt, action)
+    except BrokerError as error:
+        title = "The emergency action is not complete"
+        control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, title, str(error))
+        raise
     with transaction(rt.engine) as connection:
         state.first_time(connection, HANDLED, key, rt.wall())
         state.set_outcome(connection, HANDLED, key, {"done": True, "report": report})
@@ -87,7 +92,7 @@ def _identity(action: EmergencyAction) -> str:
 
 def _carry_out(rt: Runtime, action: EmergencyAction) -> str:
     if action.action is EmergencyKind.CANCEL_ALL_ORDERS:
-        count = rt.broker.cancel_all()
+        count = _cancel_all(rt)
         message = (
             f"{count} orders cancelled on request: {action.reason or 'no reason given'}. Positions are unprotected."
         )
@@ -127,14 +132,18 @@ def _too_old(action: EmergencyAction, now: datetime) -> bool:
 
 
 def _flatten(rt: Runtime, action: EmergencyAction) -> str:
-    """Cancel all, sell every position, and look until the broker shows neither. Raises BrokerError if some remain."""
+    """Cancel all, sell every position, and look until the broker shows neither. Raises BrokerError if some remain.
+
+    An entry that may still arrive there counts as not cancelled.
+    """
     rt.broker.cancel_all()
-    deadline = clock.monotonic_s() + limits.FLATTEN_WAIT_S
+    deadline, pause_s = clock.monotonic_s() + limits.FLATTEN_WAIT_S, limits.RELEASE_POLL_S
     sold: dict[str, Position] = {}
     while True:
+        coming = _on_their_way(rt)
         resting = rt.broker.open_orders()
         held = _held(rt)  # read after the orders: one that is gone may have filled
-        if not held and not resting:
+        if not held and not resting and not coming:
             return f"{len(sold)} positions closed and verified"
         if held and not resting and not sold:
             _sell(rt, held, action)
@@ -142,13 +151,38 @@ def _flatten(rt: Runtime, action: EmergencyAction) -> str:
         elif sold and not market_hours(rt.market()).is_open:
             return f"{len(sold)} positions are sold when the market opens"
         if clock.monotonic_s() > deadline:
-            left = ", ".join(sorted({*held, *(order.symbol for order in resting)}))
+            left = ", ".join(sorted({*held, *coming, *(order.symbol for order in resting)}))
             raise BrokerError(f"still held or not cancelled after {limits.FLATTEN_WAIT_S:.0f} s: {left}")
-        clock.pause(limits.RELEASE_POLL_S)
+        clock.pause(pause_s)
+        pause_s = min(2 * pause_s, limits.POLL_MAX_S)
+
+
+def _cancel_all(rt: Runtime) -> int:
+    """Cancel what is open now and look until it is. The number of orders. Raises BrokerError if some remain."""
+    before = {order.broker_order_id for order in rt.broker.open_orders()}
+    count = rt.broker.cancel_all()
+    deadline, pause_s = clock.monotonic_s() + limits.RELEASE_WAIT_S, limits.RELEASE_POLL_S
+    while left := [order.symbol for order in rt.broker.open_orders() if order.broker_order_id in before]:
+        if clock.monotonic_s() > deadline:
+            raise BrokerError(f"not cancelled after {limits.RELEASE_WAIT_S:.0f} s: {', '.join(sorted(set(left)))}")
+        clock.pause(pause_s)
+        pause_s = min(2 * pause_s, limits.POLL_MAX_S)
+    return count
 
 
 def _held(rt: Runtime) -> dict[str, Position]:
-    return {position.symbol: position for position in rt.broker.positions() if position.qty > 0}
+    """Every position, short ones too."""
+    return {position.symbol: position for position in rt.broker.positions() if position.qty != 0}
+
+
+def _on_their_way(rt: Runtime) -> set[str]:
+    """Symbols of entries that were committed and may reach the venue yet, as far as Postgres can be asked."""
+    try:
+        with transaction(rt.engine) as connection:
+            waiting = ledger.unsettled_intents(connection)
+    except StoreUnavailable:
+        return set()
+    return {row["symbol"] for row in waiting if row["status"] != ledger.SENT and row["kind"] == IntentKind.ENTRY}
 
 
 def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) -> None:
@@ -173,7 +207,7 @@ def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) ->
     except (StoreUnavailable, BoardUnavailable):
         rt.broker.close_all(sorted(held))
         return
-    refused = [one.proposal.symbol for one in judged if one.order is None]  # as a fraction of a share is
+    refused = [one.proposal.symbol for one in judged if one.order is None]  # as a fraction or a short position is
     rt.broker.close_all(refused)
     execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
 

@@ -351,13 +351,14 @@ def send(broker: Broker, engine: Engine, orders: Sequence[Order], wall: Callable
         try:
             if order.kind is IntentKind.EXIT:
                 release_shares(broker, order.spec.symbol)
+                _require_held(broker, order.spec)
             answer = broker.submit(order.spec)
         except OrderInDoubt as doubt:
             _mark(engine, order, ledger.IN_DOUBT, str(doubt))
         except BrokerRejected as refused:
             _mark(engine, order, ledger.REJECTED, str(refused))
         except BrokerError as failed:
-            # Only the release of the shares can end here, so the order itself was never sent.
+            # Only what comes before the sale can end here, so the order itself was never sent.
             _mark(engine, order, ledger.REJECTED, f"not sent: {failed}")
         else:
             placed.append(answer)
@@ -394,7 +395,7 @@ def release_shares(broker: Broker, symbol: str) -> None:
 
     Raises BrokerError when they are still held after RELEASE_WAIT_S; the exit is then tried by the next cycle.
     """
-    deadline = clock.monotonic_s() + limits.RELEASE_WAIT_S
+    deadline, pause_s = clock.monotonic_s() + limits.RELEASE_WAIT_S, limits.RELEASE_POLL_S
     asked: set[str] = set()
     while True:
         resting = [o for o in broker.open_orders() if o.symbol == symbol and o.side is Side.SELL]
@@ -406,7 +407,19 @@ def release_shares(broker: Broker, symbol: str) -> None:
                 asked.add(order.broker_order_id)
         if clock.monotonic_s() > deadline:
             raise BrokerError(f"shares of {symbol} are still held by {len(resting)} orders")
-        clock.pause(limits.RELEASE_POLL_S)
+        clock.pause(pause_s)
+        pause_s = min(2 * pause_s, limits.POLL_MAX_S)
+
+
+def _require_held(broker: Broker, spec: OrderSpec) -> None:
+    """Raises BrokerError when fewer shares are held than the sale is of.
+
+    A stop-loss may have sold them since the books were taken, or while it was being cancelled: where the account may
+    sell short, selling again would open a short position.
+    """
+    held = sum((p.qty for p in broker.positions() if p.symbol == spec.symbol), Decimal(0))
+    if held < spec.qty:
+        raise BrokerError(f"{held.normalize():f} shares of {spec.symbol} are held, {spec.qty} were to be sold")
 
 
 def cancel_entries(broker: Broker, *, automatic_only: bool) -> int:

@@ -41,7 +41,8 @@ CANCELS_RESERVED_PER_MINUTE = 40  # of the venue's 200 requests a minute
 SEND_GRACE_S = 20  # a sender needs at most a connect, a read and a release of shares; younger intents are left to it
 ABANDON_INTENT_S = 180  # the venue has been seen to accept a timed-out order only after minutes
 RELEASE_WAIT_S = 3.0  # a cancel takes well under a second; it may also stick, and the emergency comes first
-RELEASE_POLL_S = 0.1
+RELEASE_POLL_S = 0.1  # at first; doubled up to POLL_MAX_S, for the venue counts every question
+POLL_MAX_S = 2.0
 EMERGENCY_MAX_AGE_S = 3_600  # a CLOSE_ALL older than this stops trading and alerts, but sells nothing
 FLATTEN_WAIT_S = 20.0  # beyond it the emergency reports what is still held, and the next tick goes on
 

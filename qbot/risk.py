@@ -82,13 +82,13 @@ class Case:
     @property
     def position_value_usd(self) -> Decimal:
         held = self.market.positions.get(self.proposal.symbol)
-        value = held.market_value_usd if held else Decimal(0)
+        value = held.market_value_usd.copy_abs() if held else Decimal(0)
         return _total(value, self.usage.reserved_by_symbol.get(self.proposal.symbol, Decimal(0)))
 
     @property
     def exposure_usd(self) -> Decimal:
-        """Market value of all positions and of all entries still on their way."""
-        return _total(*(p.market_value_usd for p in self.market.positions.values()), self.usage.reserved_usd)
+        """Market value of all positions, short ones counted like long ones, and of all entries still on their way."""
+        return _total(*(p.market_value_usd.copy_abs() for p in self.market.positions.values()), self.usage.reserved_usd)
 
 
 Check = Callable[[Case], Refusal | None]

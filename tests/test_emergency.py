@@ -274,15 +274,20 @@ def test_a_sale_whose_answer_is_lost_is_not_sold_twice(
     assert emergency.handle(world.rt) is None
 
 
-def test_orders_that_were_still_on_their_way_are_not_sent_after_the_emergency(world: World) -> None:
+def test_orders_that_were_still_on_their_way_are_not_sent_after_the_emergency(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     control.sync_switch(world.rt)
     start(world, 0)
     judged = world.commit(world.entry("AAPL"), world.entry("MSFT"))
     press(world, CLOSE)
-    assert emergency.handle(world.rt) == "0 positions closed and verified"
+    monkeypatch.setattr(limits, "FLATTEN_WAIT_S", 0.1)
+    with pytest.raises(BrokerError, match="AAPL, MSFT"):  # for all that is known, a sender has them in hand
+        emergency.handle(world.rt)
     world.send(judged)
     assert (world.posts(), world.positions()) == (0, {})
     assert set(world.intents().values()) == {ledger.DENIED}
+    assert emergency.handle(world.rt) == "0 positions closed and verified"
 
 
 def test_the_handler_needs_well_under_a_second_for_a_stop(world: World) -> None:

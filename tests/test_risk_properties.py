@@ -226,9 +226,9 @@ def test_a_fill_that_the_account_snapshot_may_not_know_is_still_reserved() -> No
         assert usage_of([row], TODAY, NOW).reserved_usd == reserved
 
 
-def test_an_open_entry_of_yesterday_is_reserved_but_does_not_count_for_today() -> None:
+def test_an_open_entry_of_yesterday_is_reserved_and_its_volume_counts_for_today_when_it_may_fill() -> None:
     found = usage_of([intent_row(entry(), status="sent", market_day="2026-09-24")], TODAY, NOW)
-    assert (found.orders_today, found.notional_today_usd, found.entries_today) == (0, D(0), {})
+    assert (found.orders_today, found.notional_today_usd, found.entries_today) == (0, D(1_000), {})
     assert (found.reserved_usd, found.unsettled) == (D(1_000), {"AAPL": frozenset({Side.BUY})})
 
 

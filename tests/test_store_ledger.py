@@ -94,10 +94,12 @@ def test_a_partial_fill_above_the_reserved_price_counts_what_it_cost() -> None:
     assert usage(intent(status=ledger.SENT, filled_usd=Decimal(450))).notional_today_usd == Decimal(450)
 
 
-def test_yesterdays_orders_count_for_the_cooldown_and_what_is_on_its_way_but_not_for_today() -> None:
-    found = usage(intent(status=ledger.SENT, market_day="2025-07-03", created_at=MID_SESSION - timedelta(days=4)))
-    assert (found.orders_today, found.notional_today_usd, found.entries_today) == (0, Decimal(0), {})
+def test_yesterdays_orders_count_for_the_cooldown_and_what_is_on_its_way_and_its_volume_for_today() -> None:
+    yesterday = {"market_day": "2025-07-03", "created_at": MID_SESSION - timedelta(days=4)}
+    found = usage(intent(status=ledger.SENT, **yesterday, filled_usd=Decimal(150)))
+    assert (found.orders_today, found.notional_today_usd, found.entries_today) == (0, Decimal(250), {})
     assert found.reserved_usd == Decimal(400)
+    assert usage(intent(status=ledger.CLOSED, **yesterday, filled_usd=Decimal(400))).notional_today_usd == 0
 
 
 # --- on Postgres ----------------------------------------------------------------------------------------------------

@@ -8,13 +8,16 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, ProgrammingError
 
 from qbot.errors import StoreUnavailable
 from qbot.settings import settings
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 30_000  # longer than any query of a cycle; a stuck lock must not hold a worker for ever
+
+# Besides a server that is gone: one that only reads, or without the tables. Every stop has to get past these.
+UNUSABLE = (OperationalError, InternalError, ProgrammingError)
 
 
 def make_engine(url: str, *, pool_size: int = 4) -> Engine:
@@ -43,7 +46,7 @@ def transaction(on: Engine | None = None) -> Iterator[Connection]:
     try:
         with (on or engine()).begin() as connection:
             yield connection
-    except (OperationalError, InternalError) as error:  # internal: among others a server that only reads
+    except UNUSABLE as error:
         raise StoreUnavailable(f"Postgres: {_first_line(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from dataclasses import asdict, replace
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.engine import Connection
 
+from qbot.clock import NEW_YORK
 from qbot.store import locks
 from qbot.store.tables import decisions, equity, fills, intents, orders
 from qbot.types import CLOSED_ORDER_STATUSES, Account, BrokerOrder, Fill, IntentKind, Side, Source, Usage
@@ -39,7 +40,23 @@ def usage(connection: Connection, day: str, cooldown_since: datetime, snapshot_w
         intents.c.market_day == day, intents.c.status.in_(UNSETTLED), late, intents.c.created_at > cooldown_since
     )
     rows = connection.execute(intents.select().where(relevant)).mappings().all()
-    return usage_of([dict(row) for row in rows], day, snapshot_wall)
+    counted = usage_of([dict(row) for row in rows], day, snapshot_wall)
+    return replace(counted, notional_today_usd=counted.notional_today_usd + _filled_past_intents(connection, day))
+
+
+def _filled_past_intents(connection: Connection, day: str) -> Decimal:
+    """What was traded on `day` by other orders than those of its intents: by protective legs, by orders that rested
+    overnight, by hand at the broker.
+    """
+    begin = datetime.combine(date.fromisoformat(day), time(), NEW_YORK)
+    end = datetime.combine(date.fromisoformat(day) + timedelta(days=1), time(), NEW_YORK)
+    ours = sa.select(intents.c.broker_order_id).where(
+        intents.c.market_day == day, intents.c.broker_order_id.is_not(None)
+    )
+    theirs = sa.and_(fills.c.at >= begin, fills.c.at < end, fills.c.broker_order_id.not_in(ours))
+    return Decimal(
+        connection.execute(sa.select(sa.func.sum(fills.c.qty * fills.c.price_usd)).where(theirs)).scalar() or 0
+    )
 
 
 def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime) -> Usage:
@@ -63,6 +80,8 @@ def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime) -> Usage:
             notional += value
             if is_entry:
                 entries[symbol] = entries.get(symbol, 0) + 1
+        elif on_its_way:  # of an earlier day; what of it has filled today is counted with the fills
+            notional += max(value - row["filled_usd"], Decimal(0))
         if is_entry:
             last_entry[symbol] = max(row["created_at"], last_entry.get(symbol, row["created_at"]))
         if on_its_way:
@@ -138,7 +157,7 @@ def net_quantities(connection: Connection) -> dict[str, Decimal]:
     signed = sa.case((fills.c.side == Side.BUY, fills.c.qty), else_=-fills.c.qty)
     total = sa.func.sum(signed)
     query = sa.select(fills.c.symbol, total).group_by(fills.c.symbol).having(total != 0)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def record_orders(connection: Connection, seen: Sequence[BrokerOrder], wall: datetime) -> None:
@@ -190,9 +209,9 @@ def _sources(connection: Connection, told: Sequence[BrokerOrder]) -> dict[str, s
     """Who asked for each order: the intent's source, the parent's for a leg, else it was made elsewhere."""
     ids, parents = [order.client_order_id for order in told], [o.parent_id for o in told if o.parent_id]
     asked = sa.select(intents.c.client_order_id, intents.c.source).where(intents.c.client_order_id.in_(ids))
-    by_id = dict(connection.execute(asked).tuples().all())
+    by_id = dict(connection.execute(asked).all())
     recorded = sa.select(orders.c.broker_order_id, orders.c.source).where(orders.c.broker_order_id.in_(parents))
-    by_parent = dict(connection.execute(recorded).tuples().all())
+    by_parent = dict(connection.execute(recorded).all())
     by_parent |= {
         order.broker_order_id: by_id[order.client_order_id] for order in told if order.client_order_id in by_id
     }

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from qbot import limits
 from qbot.errors import StoreUnavailable
-from qbot.store.engine import engine
+from qbot.store.engine import UNUSABLE, engine
 from qbot.store.locks import TICKS_CLASS
 from qbot.store.tables import task_ticks
 
@@ -55,7 +55,7 @@ def _claim(connection: Connection, name: str, sent_at_wall: datetime, now_wall: 
             return False
         begin = insert(task_ticks).values(name=name, started_at=now_wall)
         connection.execute(begin.on_conflict_do_update(index_elements=["name"], set_={"started_at": now_wall}))
-    except (OperationalError, InternalError) as error:  # internal: among others a server that only reads
+    except UNUSABLE as error:
         connection.invalidate()
         raise StoreUnavailable(f"Postgres: {error.orig}") from error
     return True
