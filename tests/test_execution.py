@@ -63,7 +63,10 @@ def test_a_crash_between_commit_and_post_leaves_an_intent_that_is_looked_up_and_
     restarted = world.another()
     world.wall.advance(seconds=limits.SEND_GRACE_S - 1)
     world.reconcile(restarted)
-    assert world.intents() == {"AAPL buy": "committed"}  # its sender may still be at it
+    assert world.intents() == {"AAPL buy": "committed"}
+    asked = len(world.place.faults.seen)
+    assert execution.settle(restarted.broker, restarted.engine, restarted.wall) == 0
+    assert len(world.place.faults.seen) == asked  # its sender may still be at it: nobody asks the venue
     world.wall.advance(seconds=2)
     assert execution.settle(restarted.broker, restarted.engine, restarted.wall) == 1
     assert world.intents() == {"AAPL buy": "committed"}  # "not found" is not "never arrives"
