@@ -21,7 +21,7 @@ SPAWNED = frozenset({"data"})
 MEMORY_MAX_KB = {"data": 1_500_000, "training": 1_500_000}  # a child above it is replaced after its task
 MEMORY_MAX_OTHERS_KB = 500_000
 TASKS_PER_CHILD = 1_000  # leaks of libraries end with the child
-SOFT_SHUTDOWN_S = 5.0  # what runs may end; less than the supervisor's patience
+SOFT_SHUTDOWN_S = 2.0  # for what runs to end; slept in full while anything is active
 
 
 def _annotations(speed: float) -> dict[str, dict[str, float]]:

@@ -35,7 +35,7 @@ from qbot.store.engine import make_engine, transaction
 HOME = ROOT / ".qbot" / "demo"
 REDIS_PASSWORD = "pass123"  # the one in the frontends' documents; the demo listens on loopback alone
 LOOK_EVERY_S = 0.5
-STOP_WITHIN_S = 6.0  # for QBot to see the frontend's stop and cancel entries, before the processes end
+STOP_WITHIN_S = 12.0  # for a tick of emergency_handler to see the frontend's stop and to cancel entries
 KEPT_ERRORS = 200
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
