@@ -12,7 +12,9 @@ import pytest
 
 from qbot import control, limits, manual, pipeline
 from qbot.contract import keys
+from qbot.contract.board import Board
 from qbot.errors import BrokerError, StoreUnavailable
+from qbot.runtime import Runtime
 from qbot.store import ledger, state, tables
 from qbot.store.engine import transaction
 from tests.support.runtime import World
@@ -272,29 +274,31 @@ def test_without_any_prices_sales_go_on_and_buys_wait(world: World) -> None:
 # --- the shared array -------------------------------------------------------------------------------------------------
 
 
-def test_an_order_appended_while_qbot_works_is_not_lost(world: World) -> None:
-    """Another one appears between the reading and the writing back, again and again."""
+class BusyBoard(Board):
+    """A board on which a frontend appends an order right after each of QBot's first readings."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.rt.board._client)
+        self.world, self.appended = world, 0
+
+    def _fetch(self, wanted: Any) -> Any:
+        found = super()._fetch(wanted)
+        if keys.MANUAL_ORDERS in wanted and self.appended < 12:
+            self.appended += 1
+            items = json.loads(self.world.redis.get(keys.MANUAL_ORDERS.name) or "[]")
+            refused = asked(f"order_{self.appended}", symbol="MSFT", quantity=500)
+            self.world.say(keys.MANUAL_ORDERS, [*items, refused])
+        return found
+
+
+def test_an_order_appended_between_reading_and_writing_back_is_not_lost(world: World) -> None:
     world.say(keys.MANUAL_ORDERS, [asked("order_0")])
-    stop = threading.Event()
-    appended = 0
-
-    def frontend() -> None:
-        nonlocal appended
-        script = "local a = cjson.decode(redis.call('GET', KEYS[1])); table.insert(a, cjson.decode(ARGV[1]));"
-        append = world.redis.register_script(script + "redis.call('SET', KEYS[1], cjson.encode(a))")
-        while not stop.is_set() and appended < 40:
-            appended += 1
-            body = asked(f"order_{appended}", symbol="MSFT", quantity=500)  # refused: only the array is of interest
-            append(keys=[keys.MANUAL_ORDERS.name], args=[json.dumps(body)])
-
-    writer = threading.Thread(target=frontend)
-    writer.start()
-    for _ in range(3):
-        pipeline.process_manual_orders(world.rt)
-    stop.set()
-    writer.join()
+    board = BusyBoard(world)
+    rt = Runtime(world.rt.settings, board, world.engine, world.wall, world.market)
+    while board.appended < 12:
+        pipeline.process_manual_orders(rt)
     found = process(world)
-    assert list(found) == [f"order_{number}" for number in range(appended + 1)]
+    assert list(found) == [f"order_{number}" for number in range(13)]
     assert found.pop("order_0")[0] in ("SUBMITTED", "FILLED")
     assert {status for status, _ in found.values()} == {"REJECTED"}
     assert world.posts() == 1
