@@ -112,6 +112,7 @@ def trade_bot(rt: Runtime) -> None:
         hours = market_hours(now)
         books = execution.reconcile(rt.broker, rt.engine, rt.wall, now)
         showing.drift(rt, books)
+        showing.unprotected(rt, books)
         if switch.on and hours.is_open and not emergency.pending(rt):
             judged = trading.decide(rt, settings, switch, hours, books, now)
             execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
@@ -125,6 +126,7 @@ def reconcile_orders(rt: Runtime) -> None:
     """Take the broker's truth into the ledger and show it: the net under the trade stream."""
     books = execution.reconcile(rt.broker, rt.engine, rt.wall, rt.market())
     showing.drift(rt, books)
+    showing.unprotected(rt, books)
     showing.books(rt, books)
 
 

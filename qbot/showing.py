@@ -21,7 +21,7 @@ from qbot.runtime import Runtime
 from qbot.session import Switch
 from qbot.store import ledger, state
 from qbot.store.engine import transaction
-from qbot.types import Usage
+from qbot.types import Side, Usage
 
 CYCLE_S = 600.0  # documented interval of the trading cycle, market time
 Writes = list[tuple[Key[Any], Any]]
@@ -113,6 +113,22 @@ def drift(rt: Runtime, taken: Books) -> None:
         return
     told = "; ".join(f"{symbol}: {what}" for symbol, what in taken.drift.items())
     control.raise_alert(rt, AlertType.PORTFOLIO_ALERT, Severity.CRITICAL, "Ledger and broker do not agree", told)
+
+
+def unprotected(rt: Runtime, taken: Books) -> None:
+    """Alert when shares that a cycle bought have no sale resting at the broker: an exit failed after their stop was
+    cancelled, a part of them was sold by hand, or an entry was cancelled when partly filled.
+    """
+    covered = {order.symbol for order in taken.open_orders if order.side is Side.SELL}
+    bare = sorted(symbol for symbol, held in taken.positions.items() if held.qty > 0 and symbol not in covered)
+    if not bare:
+        return
+    with transaction(rt.engine) as connection:
+        bare = ledger.left_alone(connection, bare)
+    for symbol in bare:
+        message = f"No stop-loss of {symbol} rests at the broker. Sell it, or place one there."
+        title = "A position is unprotected"
+        control.raise_alert(rt, AlertType.PORTFOLIO_ALERT, Severity.CRITICAL, title, message, symbol)
 
 
 def _within_hours(settings: Settings, now: datetime) -> bool:

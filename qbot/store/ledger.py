@@ -140,6 +140,16 @@ def unsettled_intents(connection: Connection) -> list[Row]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def left_alone(connection: Connection, symbols: Sequence[str]) -> list[str]:
+    """Those of `symbols` whose last filled entry was a cycle's, with its protection, and that no intent is at."""
+    human = sa.case((intents.c.source.in_((Source.MANUAL, Source.EMERGENCY)), True), else_=False)
+    filled = sa.and_(intents.c.kind == IntentKind.ENTRY, intents.c.filled_usd > 0, intents.c.symbol.in_(symbols))
+    newest = sa.select(intents.c.symbol, human).where(filled).distinct(intents.c.symbol)
+    newest = newest.order_by(intents.c.symbol, intents.c.created_at.desc())
+    busy = {row["symbol"] for row in unsettled_intents(connection)}
+    return [symbol for symbol, by_hand in connection.execute(newest) if not by_hand and symbol not in busy]
+
+
 def oldest_without_order(connection: Connection, since: datetime) -> datetime | None:
     """When the oldest intent after `since` was made whose order may yet turn up, though none is known."""
     awaited = sa.and_(intents.c.status.in_((COMMITTED, IN_DOUBT, ABANDONED)), intents.c.created_at > since)
