@@ -351,7 +351,10 @@ def test_an_exit_frees_the_shares_from_their_protection_first_and_sells_them(wor
     assert books.drift == {}
 
 
-def test_an_exit_whose_shares_are_not_freed_is_not_sent_and_the_next_one_is(world: World) -> None:
+def test_an_exit_whose_shares_are_not_freed_is_not_sent_and_the_next_one_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RELEASE_WAIT_S", 0.3)
     world.buy("AAPL", 2)
     world.exchange.fault("hold_cancels")
     posts = world.posts()
