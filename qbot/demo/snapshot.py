@@ -187,7 +187,7 @@ class Snapshot:
 
     def _stack_is_not_up(self) -> str | None:
         if self.phase is Phase.STOPPING:
-            return "the end: trading is switched off, then everything stops (up to 20 s)"
+            return "the end: trading is switched off, then everything stops (up to half a minute)"
         late = [each.name for each in self.processes if each.state != "running"]
         if self.phase is Phase.STARTING:
             return f"the processes to start: {', '.join(late)}" if late else "the processes to start"
