@@ -186,7 +186,7 @@ def _on_their_way(rt: Runtime) -> set[str]:
 
 
 def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) -> None:
-    """By committed intents like every order; without Postgres the venue itself is asked to flatten."""
+    """By committed intents like every order; where these cannot be made the venue itself is asked to flatten."""
     at = action.timestamp or datetime(1970, 1, 1, tzinfo=UTC)
     cycle_id = f"{execution.EMERGENCY_PREFIX}{at:%Y%m%dT%H%M%S}-{rt.wall():%H%M%S}"
     try:
@@ -204,7 +204,8 @@ def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) ->
             snapshot_wall=rt.wall(),
             wall=rt.wall(),
         )
-    except (StoreUnavailable, BoardUnavailable):
+    except (StoreUnavailable, BoardUnavailable, ValueError) as error:  # ValueError: stored settings of another version
+        log.error("flattened_by_the_venue", why=f"{type(error).__name__}: {error}")
         rt.broker.close_all(sorted(held))
         return
     refused = [one.proposal.symbol for one in judged if one.order is None]  # as a fraction or a short position is

@@ -329,6 +329,12 @@ def test_the_legs_of_a_filled_bracket_are_found_though_the_venue_lists_the_paren
     ]  # fmt: skip
 
 
+def test_an_option_spread_in_the_same_account_does_not_hide_the_other_orders() -> None:
+    spread = raw_order(1, order_class="mleg", side="", symbol="", legs=[raw_order(2)])
+    broker, _ = broker_of({"/orders": [spread, raw_order(3)]})
+    assert [order.broker_order_id for order in broker.open_orders()] == ["o3"]
+
+
 def test_orders_are_read_over_all_pages_and_none_is_lost_where_one_ends() -> None:
     times = [EARLY + timedelta(seconds=number // 7) for number in range(1_203)]  # seven share each moment
     orders = [raw_order(number, at=at) for number, at in enumerate(times)]

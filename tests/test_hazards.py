@@ -14,7 +14,7 @@ from qbot.broker.alpaca import AlpacaBroker
 from qbot.contract import keys
 from qbot.errors import BrokerError, StoreUnavailable
 from qbot.runtime import Runtime
-from qbot.store import ledger, tables
+from qbot.store import ledger, state, tables
 from qbot.store.engine import transaction
 from qbot.types import Position, Source, Usage
 from tests.support.runtime import CONFIG, World, limit_entry
@@ -163,6 +163,18 @@ def test_a_stop_without_tables_is_recorded_when_they_are_back(world: World) -> N
     crippled.dispose()
     world.redis.delete(keys.EMERGENCY_ACTIONS.name)
     assert control.sync_switch(world.rt).latched
+
+
+def test_close_all_sells_though_the_stored_settings_are_of_another_version(world: World) -> None:
+    world.buy("SPY", 2)
+    control.sync_settings(world.rt)
+    with transaction(world.engine) as connection:
+        newer = state.newest_settings(connection)
+        newer["documents"]["strategy"] = {"strategy_type": "TURBO"}
+        state.revise_settings(connection, newer, world.wall())
+    press(world, CLOSE)
+    assert emergency.handle(world.rt) == "1 positions closed and verified"
+    assert world.positions() == {}
 
 
 # --- what the daily volume overlooked --------------------------------------------------------------------------------

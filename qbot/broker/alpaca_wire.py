@@ -45,8 +45,9 @@ def order_payload(spec: OrderSpec) -> Raw:
 
 
 def flat(raws: Sequence[Raw]) -> list[BrokerOrder]:
-    """Orders in a list, each followed by its legs."""
-    return [one for raw in raws for order in (parse_order(raw),) for one in (order, *order.legs)]
+    """Orders in a list, each followed by its legs. Option spreads have neither side nor symbol and are left out."""
+    shares = [parse_order(raw) for raw in raws if raw.get("order_class") != "mleg"]
+    return [one for order in shares for one in (order, *order.legs)]
 
 
 def orders_page(raws: Sequence[Raw]) -> tuple[list[BrokerOrder], datetime | None]:
