@@ -151,7 +151,7 @@ def assert_no_cap_is_passed(
             assert one.limit_price_usd <= given_market.quotes[one.symbol].price_usd * D("1.02")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(proposals(), max_size=12), CONFIGS, markets(), LEDGERS)
 def test_what_the_gate_allows_passes_no_cap_at_any_step(
     wanted: list[Proposal], config: TradingConfig, given_market: Market, ledger: list[Row]
@@ -162,7 +162,7 @@ def test_what_the_gate_allows_passes_no_cap_at_any_step(
     assert_no_cap_is_passed(judged, config, given_market, before)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(proposals(), max_size=12), markets(), LEDGERS)
 def test_the_ledger_counts_after_the_commit_what_the_gate_has_reserved(
     wanted: list[Proposal], given_market: Market, ledger: list[Row]
@@ -179,7 +179,7 @@ def test_the_ledger_counts_after_the_commit_what_the_gate_has_reserved(
     assert usage_of([*ledger, *map(intent_row, allowed)], TODAY, NOW) == reckoned
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(LEDGERS)
 def test_a_usage_is_sums_of_parts(ledger: list[Row]) -> None:
     found = usage_of(ledger, TODAY, NOW)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qbot.signals import THRESHOLD_FACTOR, Technical, expires_at, repriced_return, signals
@@ -233,6 +233,7 @@ ANY_FORECAST = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(ANY_FORECAST, min_size=1, max_size=4),
     st.decimals(80, 120, places=2),

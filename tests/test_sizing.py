@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qbot.sizing import shares
@@ -63,6 +63,7 @@ def test_without_a_price_or_an_equity_nothing_is_bought(config: TradingConfig, n
     assert shares(config, replace(account(), equity_usd=D(number)), D(100), 0.0025) == 0
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 200),
     st.integers(0, 200),
