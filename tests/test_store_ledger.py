@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -269,3 +270,14 @@ def test_an_order_id_is_never_too_long_and_never_the_same_for_two_orders() -> No
     }
     assert len(names) == 16
     assert all(len(name) <= 128 and name.startswith("qbot-") for name in names)
+
+
+def test_orders_are_recorded_by_one_writer_at_a_time(world: World) -> None:
+    with ThreadPoolExecutor(1) as pool, transaction(world.engine) as connection:
+        ledger.record_orders(connection, [order(1)], world.wall())
+        second = pool.submit(record, world, order(2))
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.5)
+        connection.commit()
+        second.result(timeout=10)
+    assert len(world.rows(tables.orders)) == 2

@@ -179,7 +179,9 @@ def record_orders(connection: Connection, seen: Sequence[BrokerOrder], wall: dat
     family = {one.broker_order_id: one for order in seen for one in (*order.legs, order)}
     if not family:
         return
-    told = [family[order_id] for order_id in sorted(family)]  # one order for all, so that no two writers deadlock
+    # One writer at a time: two that bring the same new order meet at its second unique key, which no upsert arbitrates.
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(locks.ORDERS)))
+    told = [family[order_id] for order_id in sorted(family)]
     known = _sources(connection, told)
     rows = [{**_order_row(order), "source": known[order.broker_order_id]} for order in told]
     upsert = insert(orders)

@@ -13,6 +13,7 @@ MIGRATIONS = 7_260_001
 BEAT = 7_260_002
 GATE = 7_260_003
 STREAM = 7_260_004
+ORDERS = 7_260_005
 TICKS_CLASS = 7_260  # first of two numbers; the second is made from the task's name
 
 
