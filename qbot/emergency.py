@@ -150,7 +150,7 @@ def _flatten(rt: Runtime, action: EmergencyAction) -> str:
             sold = held
         elif sold and not market_hours(rt.market()).is_open:
             return f"{len(sold)} positions are sold when the market opens"
-        if clock.monotonic_s() > deadline:
+        elif clock.monotonic_s() > deadline:  # what was sold just now is looked at once more
             left = ", ".join(sorted({*held, *coming, *(order.symbol for order in resting)}))
             raise BrokerError(f"still held or not cancelled after {limits.FLATTEN_WAIT_S:.0f} s: {left}")
         clock.pause(pause_s)
