@@ -30,7 +30,11 @@ from qbot.types import TradingConfig
 log = structlog.get_logger(__name__)
 
 BACKEND = "qbot"  # `updated_by` of what QBot mirrors
-MIRRORED = {keys.TRADING_SETTINGS.name: "settings", keys.RISK_SETTINGS.name: "risk"}  # to names of `session.Inputs`
+MIRRORED = {  # to names of `session.Inputs`
+    keys.TRADING_SETTINGS.name: "settings",
+    keys.RISK_SETTINGS.name: "risk",
+    keys.AUTOTRADING_STATUS.name: "status",
+}
 ALERT_LIFE = timedelta(hours=1)
 SWITCH_KEYS: tuple[Key[Any], ...] = (
     keys.AUTOTRADING_ENABLED,
@@ -180,16 +184,21 @@ def observed(snapshot: Snapshot) -> Inputs:
 
 
 def _mirrors(switch: Switch, snapshot: Snapshot, now: datetime) -> list[tuple[Key[Any], Any]]:
-    """Values of shared keys that must follow the switch: the documented defaults, and `false` after a stop."""
+    """Values of shared keys that must follow the switch: the documented defaults, ON after a start, OFF after a stop.
+
+    Mirroring a start is what makes every later stop a change: `false` over an old `false` could not be seen.
+    """
     writes: list[tuple[Key[Any], Any]] = []
     settings, risk = snapshot[keys.TRADING_SETTINGS], snapshot[keys.RISK_SETTINGS]
     if not settings.present:
         writes.append((keys.TRADING_SETTINGS, _default_settings(now)))
-    elif settings.value is not None and settings.value.enabled and not switch.on:
+    elif settings.value is not None and bool(settings.value.enabled) is not switch.on:
         by_default = settings.value.updated_by == configuration.BY_DEFAULT  # then its limits stay nobody's wish
         author = configuration.BY_DEFAULT if by_default else BACKEND
-        off = {"enabled": False, "updated_by": author, "last_updated": now}
-        writes.append((keys.TRADING_SETTINGS, settings.value.model_copy(update=off)))
+        followed = {"enabled": switch.on, "updated_by": author, "last_updated": now}
+        writes.append((keys.TRADING_SETTINGS, settings.value.model_copy(update=followed)))
+    if switch.on and snapshot[keys.AUTOTRADING_STATUS].value is AutotradingStatus.STOPPED:
+        writes.append((keys.AUTOTRADING_STATUS, AutotradingStatus.ACTIVE))
     if not risk.present:
         writes.append((keys.RISK_SETTINGS, _default_risk(switch.latched)))
     elif risk.value is not None and bool(risk.value.emergency_stop_active) is not switch.latched:

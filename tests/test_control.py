@@ -130,6 +130,18 @@ def test_every_way_to_stop_cancels_automatic_entries_and_leaves_the_rest(world: 
     assert events(world) == ["started", "stopped"]
 
 
+@pytest.mark.parametrize("stop", [by_settings, by_status])
+def test_a_stop_in_the_same_bytes_as_an_earlier_one_still_stops(world: World, stop: Any) -> None:
+    installed(world)
+    stop(world)
+    assert not control.sync_switch(world.rt).on
+    world.say(keys.AUTOTRADING_ENABLED, SESSION)
+    assert control.sync_switch(world.rt).on
+    assert control.sync_switch(world.rt).on  # what QBot mirrored is neither a start nor a stop
+    stop(world)
+    assert not control.sync_switch(world.rt).on
+
+
 def test_a_stop_whose_cancels_fail_is_a_stop_all_the_same_alerts_and_is_finished_by_the_next_tick(world: World) -> None:
     with_resting_orders(started(world))
     by_del(world)
@@ -341,9 +353,9 @@ def test_nonsense_in_a_settings_key_keeps_the_last_good_ones_and_stops_entries_o
     installed(world)
     for name, value in GOOD.items():
         world.say(name, value)
+    assert control.sync_switch(world.rt).on
     good = control.sync_settings(world.rt)
     assert good.problem is None
-    assert control.sync_switch(world.rt).on
     world.say(key, bad)
     pipeline.monitor_autotrading_frontend(world.rt)
     settings = control.sync_settings(world.another())
