@@ -13,7 +13,7 @@ from datetime import time
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
@@ -78,11 +78,19 @@ class Effective:
 
 
 def effective(snapshot: Snapshot, last_good: Stored) -> Effective:
-    """The configuration that the board gives, with the last good documents of the newest revision."""
+    """The configuration that the board gives, with the last good documents of the newest revision.
+
+    A stored document that another version wrote and this one cannot read counts as none, and is told as a problem.
+    """
+    problems = {key.name: problem for key in SOURCES if (problem := snapshot[key].problem)}
 
     def document(key: Key[P], name: str, empty: P) -> P:
         reading = snapshot[key]
-        before = type(empty).model_validate_json(json.dumps(last_good[name])) if name in last_good else empty
+        try:
+            before = type(empty).model_validate_json(json.dumps(last_good[name])) if name in last_good else empty
+        except ValidationError:
+            before = empty
+            problems[key.name] = "what was stored of it cannot be read; what it leaves out has the documented defaults"
         if reading.problem:
             return before
         if reading.value is None:
@@ -103,7 +111,6 @@ def effective(snapshot: Snapshot, last_good: Stored) -> Effective:
         strategy=document(keys.BOT_STRATEGY, "strategy", BotStrategy()),
         portfolio=document(keys.PORTFOLIO_SETTINGS, "portfolio", PortfolioSettings()),
     )
-    problems = {key.name: problem for key in SOURCES if (problem := snapshot[key].problem)}
     return Effective(merge(documents), documents, problems)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from qbot import execution, risk
+from qbot import execution, reconciliation, risk
 from qbot.contract import keys
 from qbot.contract.payloads_orders import (
     MalformedOrder,
@@ -22,8 +22,8 @@ from qbot.contract.payloads_orders import (
 )
 from qbot.control import Settings
 from qbot.errors import DataUnavailable
-from qbot.execution import Books
 from qbot.market.calendar import MarketHours
+from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.store import ledger, state
 from qbot.store.engine import transaction
@@ -57,7 +57,7 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) 
     pending = [o for o in orders if o.status is ManualOrderStatus.PENDING and o.order_id not in known]
     pending.sort(key=lambda order: (URGENCY.index(order.priority), order.created_at or now))
     if pending:
-        books = execution.reconcile(rt.broker, rt.engine, rt.wall, now)
+        books = reconciliation.reconcile(rt.broker, rt.engine, rt.wall, now)
         pending, quotes = _priced(rt, pending)
         for order in pending:
             _place(rt, order, settings, hours, books, quotes, now)

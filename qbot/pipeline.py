@@ -3,7 +3,7 @@
     provider → bars → features → forecast → signal → risk verdict → intent → order → fill → portfolio → board
 
 Stages (`features`, `forecast`, `signals`, `sizing`, `risk`, `portfolio`, `performance`) are pure; `execution` alone
-talks to the broker, `contract` alone names keys, `store` alone speaks SQL. No function here calls another task: what
+sends orders, `contract` alone names keys, `store` alone speaks SQL. No function here calls another task: what
 one leaves behind in Postgres or on the board, the next one finds.
 """
 
@@ -25,6 +25,7 @@ from qbot import (
     projections,
     projections_ml,
     projections_system,
+    reconciliation,
     showing,
     trading,
 )
@@ -110,7 +111,7 @@ def trade_bot(rt: Runtime) -> None:
         settings = control.sync_settings(rt)
         switch = control.sync_switch(rt)
         hours = market_hours(now)
-        books = execution.reconcile(rt.broker, rt.engine, rt.wall, now)
+        books = reconciliation.reconcile(rt.broker, rt.engine, rt.wall, now)
         showing.drift(rt, books)
         showing.unprotected(rt, books)
         if switch.on and hours.is_open and not emergency.pending(rt):
@@ -124,7 +125,7 @@ def trade_bot(rt: Runtime) -> None:
 
 def reconcile_orders(rt: Runtime) -> None:
     """Take the broker's truth into the ledger and show it: the net under the trade stream."""
-    books = execution.reconcile(rt.broker, rt.engine, rt.wall, rt.market())
+    books = reconciliation.reconcile(rt.broker, rt.engine, rt.wall, rt.market())
     showing.drift(rt, books)
     showing.unprotected(rt, books)
     showing.books(rt, books)
@@ -168,16 +169,16 @@ def update_backend_responses(rt: Runtime) -> None:
     with transaction(rt.engine) as connection:
         active = state.active_alerts(connection, rt.wall())
     rt.board.write(keys.ALERTS_ACTIVE, projections.alerts(active), now=rt.wall())
-    showing.books(rt, execution.snapshot(rt.broker, rt.wall))
+    showing.books(rt, reconciliation.snapshot(rt.broker, rt.wall))
 
 
 def performance_calculator(rt: Runtime) -> None:
     """`backend:trading_performance` from the equity curve and the closed round trips."""
     now = rt.market()
-    books = execution.snapshot(rt.broker, rt.wall)
+    books = reconciliation.snapshot(rt.broker, rt.wall)
     with transaction(rt.engine) as connection:
         fills = ledger.all_fills(connection)
-        curve = ledger.equity_curve(connection, execution.BEGINNING)
+        curve = ledger.equity_curve(connection, reconciliation.BEGINNING)
     trips = performance.round_trips(fills)
     found = performance.performance(trips, curve, books.account, list(books.positions.values()), now)
     rt.board.write(keys.TRADING_PERFORMANCE, projections_system.trading_performance(found), now=rt.wall())

@@ -14,8 +14,8 @@ from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.control import Settings
 from qbot.errors import BoardUnavailable, QBotError, StoreUnavailable
-from qbot.execution import Books
 from qbot.market.calendar import MarketHours
+from qbot.reconciliation import Books
 from qbot.risk import within_trading_hours
 from qbot.runtime import Runtime
 from qbot.session import Switch

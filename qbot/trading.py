@@ -11,9 +11,10 @@ import pandas as pd
 
 from qbot import execution, risk, sizing
 from qbot.control import Settings
-from qbot.execution import Books, Judged
+from qbot.execution import Judged
 from qbot.features import build_features, latest_rows
 from qbot.market.calendar import MarketHours
+from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.session import Switch
 from qbot.signals import Technical, signals

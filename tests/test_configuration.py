@@ -205,6 +205,12 @@ def test_a_bad_value_from_the_beginning_leaves_the_defaults() -> None:
     assert config({RISK: "{"}) == TradingConfig()
 
 
+def test_a_stored_document_of_another_version_counts_as_none_and_is_told() -> None:
+    seen = found({keys.RISK_SETTINGS: {"cooldown_minutes": 5}}, {"risk": {"cooldown_minutes": "a word of the future"}})
+    assert seen.config.cooldown_minutes == 5
+    assert list(seen.problems) == [keys.RISK_SETTINGS.name]
+
+
 def test_every_bad_key_is_named_in_order() -> None:
     result = found(ALL_BAD)
     assert list(result.problems) == [key.name for key in SOURCES]

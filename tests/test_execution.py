@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 from alpaca.trading.client import TradingClient
 
-from qbot import execution, limits
+from qbot import execution, limits, reconciliation
 from qbot.broker import alpaca_wire as wire
 from qbot.broker.alpaca import AlpacaBroker
 from qbot.errors import AlreadyCommitted, BrokerError, StoreUnavailable
@@ -65,10 +65,10 @@ def test_a_crash_between_commit_and_post_leaves_an_intent_that_is_looked_up_and_
     world.reconcile(restarted)
     assert world.intents() == {"AAPL buy": "committed"}
     asked = len(world.place.faults.seen)
-    assert execution.settle(restarted.broker, restarted.engine, restarted.wall) == 0
+    assert reconciliation.settle(restarted.broker, restarted.engine, restarted.wall) == 0
     assert len(world.place.faults.seen) == asked  # its sender may still be at it: nobody asks the venue
     world.wall.advance(seconds=2)
-    assert execution.settle(restarted.broker, restarted.engine, restarted.wall) == 1
+    assert reconciliation.settle(restarted.broker, restarted.engine, restarted.wall) == 1
     assert world.intents() == {"AAPL buy": "committed"}  # "not found" is not "never arrives"
     world.wall.advance(seconds=limits.ABANDON_INTENT_S)
     world.reconcile(restarted)
@@ -108,9 +108,9 @@ def test_an_order_that_turns_up_after_it_was_given_up_is_taken_over_even_when_ot
     assert {order["source"] for order in world.rows(tables.orders)} == {"ml_prediction"}
 
 
-def _books_before(world: World) -> execution.Books:
+def _books_before(world: World) -> reconciliation.Books:
     """What a cycle saw that looked just before the late order came."""
-    return execution.snapshot(world.rt.broker, world.wall)
+    return reconciliation.snapshot(world.rt.broker, world.wall)
 
 
 def test_a_given_up_intent_is_not_sent_by_a_sender_that_comes_back_late(world: World) -> None:
@@ -317,7 +317,7 @@ def test_workers_that_commit_at_once_never_exceed_a_cap(world: World) -> None:
 def test_workers_that_record_the_same_orders_at_once_do_not_block_each_other(world: World) -> None:
     world.buy("AAPL")
     world.send(world.commit(*(limit_entry(world, s, source=Source.MANUAL) for s in ("MSFT", "SPY")), cycle_id="m1"))
-    seen = world.rt.broker.orders_since(execution.BEGINNING)
+    seen = world.rt.broker.orders_since(reconciliation.BEGINNING)
     errors: list[BaseException] = []
 
     def worker(number: int) -> None:
@@ -447,7 +447,7 @@ def test_a_fill_that_the_stream_lost_is_found_though_later_ones_are_recorded(wor
     world.market.advance(minutes=30)
     world.by_hand(symbol="MSFT", qty="1", side="buy")
     world.orders()
-    fills = world.rt.broker.fills_since(execution.BEGINNING)
+    fills = world.rt.broker.fills_since(reconciliation.BEGINNING)
     with transaction(world.engine) as connection:
         ledger.record_fills(connection, [fill for fill in fills if fill.symbol == "MSFT"])
     books = world.reconcile()

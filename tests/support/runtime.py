@@ -15,7 +15,7 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from qbot import execution, risk
+from qbot import execution, reconciliation, risk
 from qbot.contract.board import connect
 from qbot.contract.key import Key
 from qbot.exchange.account import Ledger
@@ -23,7 +23,8 @@ from qbot.exchange.book import Book
 from qbot.exchange.faults import Fault, Faults
 from qbot.exchange.journal import Journal
 from qbot.exchange.orders import Changes
-from qbot.execution import Books, Judged
+from qbot.execution import Judged
+from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.settings import Settings
 from qbot.store import models, state, tables
@@ -244,7 +245,7 @@ class World:
     def reconcile(self, rt: Runtime | None = None) -> Books:
         """The broker's truth into the ledger."""
         rt = rt or self.rt
-        return execution.reconcile(rt.broker, rt.engine, rt.wall, rt.market())
+        return reconciliation.reconcile(rt.broker, rt.engine, rt.wall, rt.market())
 
     def commit(
         self, *proposals: Proposal, cycle_id: str = "c1", rt: Runtime | None = None, **more: Any

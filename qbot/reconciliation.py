@@ -1,0 +1,132 @@
+"""The broker's truth into the ledger: orders, fills, positions and cash; what is in doubt is settled by lookup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy.engine import Engine
+
+from qbot import limits
+from qbot.broker.protocol import Broker
+from qbot.store import ledger
+from qbot.store.engine import transaction
+from qbot.types import Account, BrokerOrder, Position
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+COMPARE_ATTEMPTS = 2
+OVERLAP = timedelta(minutes=1)  # asked for again at every reconcile: recording twice is harmless, a gap is not
+LOOK_BACK = timedelta(days=7)  # for fills when the books disagree: the stream may have lost one and brought later ones
+AWAITED = timedelta(days=1)  # so long an order whose intent was given up is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The broker's state at one moment, after the ledger took it over. `drift` names symbols that do not agree."""
+
+    account: Account
+    positions: Mapping[str, Position]
+    open_orders: Sequence[BrokerOrder]
+    taken_at_wall: datetime
+    new_fills: int
+    drift: Mapping[str, str]
+
+    @property
+    def reconciled(self) -> bool:
+        return not self.drift
+
+
+def reconcile(broker: Broker, engine: Engine, wall: Callable[[], datetime], at: datetime) -> Books:
+    """Take over orders, fills, positions and cash from the broker; settle what is in doubt; compare.
+
+    Raises BrokerError or StoreUnavailable; then nothing is known and nothing may be entered.
+    """
+    with transaction(engine) as connection:
+        since_orders = ledger.last_order_at(connection) or BEGINNING
+        awaited = ledger.oldest_without_order(connection, at - AWAITED)
+        since_fills = ledger.last_fill_at(connection) or BEGINNING
+        believed_open = {row["broker_order_id"]: row for row in ledger.open_orders(connection)}
+    since_orders = min(since_orders, awaited or since_orders)
+    orders = {order.broker_order_id: order for order in broker.orders_since(since_orders - OVERLAP)}
+    parents = {order_id: row["parent_id"] for order_id, row in believed_open.items()}
+    for order in broker.open_orders():
+        orders.setdefault(order.broker_order_id, replace(order, parent_id=parents.get(order.broker_order_id)))
+    for gone in sorted(believed_open.keys() - orders.keys()):
+        found = broker.order_by_client_id(believed_open[gone]["client_order_id"])
+        if found is not None:
+            orders[gone] = replace(found, parent_id=parents[gone])
+    with transaction(engine) as connection:
+        ledger.record_orders(connection, list(orders.values()), wall())
+    settle(broker, engine, wall)
+    return _compared(broker, engine, wall, at, since_fills, [order for order in orders.values() if order.open])
+
+
+def _compared(
+    broker: Broker,
+    engine: Engine,
+    wall: Callable[[], datetime],
+    at: datetime,
+    since: datetime,
+    resting: list[BrokerOrder],
+) -> Books:
+    """Fills, positions and cash, read again once when they do not agree.
+
+    A fill may have come between two requests, or the stream lost one and brought a later one.
+    """
+    new_fills = 0
+    for attempt in range(COMPARE_ATTEMPTS):
+        taken_at = wall()
+        fills = broker.fills_since(since - (OVERLAP if attempt == 0 else LOOK_BACK))
+        positions = {position.symbol: position for position in broker.positions()}
+        account = broker.account()
+        with transaction(engine) as connection:
+            new_fills += ledger.record_fills(connection, fills)
+            drift = differences(ledger.net_quantities(connection), positions)
+            if not drift or attempt == COMPARE_ATTEMPTS - 1:
+                ledger.record_equity(connection, account, at)
+                break
+    return Books(account, positions, resting, taken_at, new_fills, drift)
+
+
+def snapshot(broker: Broker, wall: Callable[[], datetime]) -> Books:
+    """The broker's account and positions as they are, nothing taken over: for showing, not for trading."""
+    taken_at = wall()
+    positions = {position.symbol: position for position in broker.positions()}
+    return Books(broker.account(), positions, (), taken_at, 0, {})
+
+
+def differences(held: Mapping[str, Decimal], positions: Mapping[str, Position]) -> dict[str, str]:
+    """Symbols whose fills in the ledger do not add up to the broker's position."""
+    found = {}
+    for symbol in sorted(held.keys() | positions.keys()):
+        here = held.get(symbol, Decimal(0))
+        there = positions[symbol].qty if symbol in positions else Decimal(0)
+        if here != there:
+            found[symbol] = f"ledger {here.normalize():f}, broker {there.normalize():f}"
+    return found
+
+
+def settle(broker: Broker, engine: Engine, wall: Callable[[], datetime]) -> int:
+    """Look up every intent whose fate is unknown; the number that still is.
+
+    "Not found" is not "cancelled": the intent keeps its reservation until ABANDON_INTENT_S have passed, and an order
+    that turns up later is taken over all the same.
+    """
+    with transaction(engine) as connection:
+        unknown = [row for row in ledger.unsettled_intents(connection) if row["status"] != ledger.SENT]
+    open_doubts = 0
+    for row in unknown:
+        age_s = (wall() - row["created_at_wall"]).total_seconds()
+        if row["status"] == ledger.COMMITTED and age_s < limits.SEND_GRACE_S:
+            continue  # its sender is probably still at it
+        found = broker.order_by_client_id(row["client_order_id"])
+        with transaction(engine) as connection:
+            if found is not None:
+                ledger.record_orders(connection, [found], wall())
+            elif age_s > limits.ABANDON_INTENT_S:
+                ledger.mark_unsent(connection, row["client_order_id"], ledger.ABANDONED, "never reached the venue")
+            else:
+                open_doubts += 1
+    return open_doubts
