@@ -1,1 +1,1 @@
-"""The broker: the truth of orders, fills, positions and cash. Only `qbot.execution`, `reconciliation` and `emergency` talk to it."""
+"""The broker: the truth of orders, fills, positions and cash. `execution`, `reconciliation`, `emergency` talk to it."""
