@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.engine import Connection
 
 from qbot.clock import NEW_YORK
@@ -144,7 +144,7 @@ def left_alone(connection: Connection, symbols: Sequence[str]) -> list[str]:
     """Those of `symbols` whose last filled entry was a cycle's, with its protection, and that no intent is at."""
     human = sa.case((intents.c.source.in_((Source.MANUAL, Source.EMERGENCY)), True), else_=False)
     filled = sa.and_(intents.c.kind == IntentKind.ENTRY, intents.c.filled_usd > 0, intents.c.symbol.in_(symbols))
-    newest = sa.select(intents.c.symbol, human).where(filled).distinct(intents.c.symbol)
+    newest = sa.select(intents.c.symbol, human).where(filled).ext(distinct_on(intents.c.symbol))
     newest = newest.order_by(intents.c.symbol, intents.c.created_at.desc())
     busy = {row["symbol"] for row in unsettled_intents(connection)}
     return [symbol for symbol, by_hand in connection.execute(newest) if not by_hand and symbol not in busy]
