@@ -20,8 +20,8 @@ from qbot.broker import alpaca
 from qbot.broker import alpaca_wire as wire
 from qbot.broker.alpaca import AlpacaBroker
 from qbot.errors import BrokerError, BrokerRejected, ConfigError, OrderInDoubt
-from qbot.execution import BEGINNING
 from qbot.market.alpaca_data import AlpacaData
+from qbot.reconciliation import BEGINNING
 from qbot.settings import Settings
 from qbot.types import OrderSpec, OrderType, Side, TimeInForce
 from tests.support.exchange import KEY, MID_SESSION, SECRET
