@@ -298,12 +298,6 @@ def recent_fills(connection: Connection, count: int) -> list[Row]:
     return [dict(row) for row in reversed(connection.execute(query.limit(count)).mappings().all())]
 
 
-def recent_decisions(connection: Connection, count: int) -> list[Row]:
-    """The last decisions, newest first."""
-    query = decisions.select().order_by(decisions.c.decided_at.desc(), decisions.c.symbol).limit(count)
-    return [dict(row) for row in connection.execute(query).mappings()]
-
-
 def open_orders(connection: Connection) -> list[Row]:
     """Orders the ledger holds for open, oldest first."""
     query = orders.select().where(orders.c.status.not_in(CLOSED_ORDER_STATUSES)).order_by(orders.c.created_at)
