@@ -21,7 +21,8 @@ from redis.retry import Retry
 from qbot import limits
 from qbot.contract import keys
 from qbot.contract.fields import iso
-from qbot.contract.key import Channel, Key, Reading
+from qbot.contract.key import Channel, Key, Reading, as_json
+from qbot.contract.payloads_channels import Stamp
 from qbot.contract.problems import Problem
 from qbot.errors import BoardUnavailable
 from qbot.settings import Settings
@@ -31,31 +32,57 @@ ABSENT, WRONG_TYPE, ANY = "absent", "wrong type", "any"
 SOCKET_TIMEOUT_S = 2.0  # far over a local round trip, far under the 10 s of the emergency poll
 HEALTH_CHECK_S = 15
 
-# KEYS: the revision counter, then the keys. ARGV: channel, time, then per key: expected state, head of the message,
-# the bytes ("" deletes), and what the message shows ("" : the bytes themselves, which are JSON).
-_APPLY = """
+# Both scripts: KEYS are the revision counter, the record of writes, then the keys; ARGV the channel and the time.
+_COMMON = """
 local function state(key)
   local raw = redis.pcall('GET', key)
   if type(raw) == 'table' then return 'wrong type' end
   if not raw then return 'absent' end
   return redis.sha1hex(raw)
 end
-for i = 2, #KEYS do
-  local expected = ARGV[4 * i - 5]
+local function tell(key, hash, head, shown)
+  local number = string.format('%d', redis.call('INCR', KEYS[1]))
+  local stamp = '{"revision":' .. number .. ',"time":' .. ARGV[2] .. ',"sha1":"' .. hash .. '"}'
+  redis.call('HSET', KEYS[2], key, stamp)
+  redis.call('PUBLISH', ARGV[1], head .. number .. ',"time":' .. ARGV[2] .. ',"value":' .. shown .. '}')
+  return tonumber(number)
+end
+"""
+# Per key: expected state, head of the message, the bytes ("" deletes), what is shown ("": the bytes, which are JSON).
+_APPLY = (
+    _COMMON
+    + """
+for i = 3, #KEYS do
+  local expected = ARGV[4 * i - 9]
   if expected ~= 'any' and expected ~= state(KEYS[i]) then return 0 end
 end
 local revision
-for i = 2, #KEYS do
-  local at = 4 * i - 5
+for i = 3, #KEYS do
+  local at = 4 * i - 9
   local head, wire, shown = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  if wire == '' then redis.call('DEL', KEYS[i]) else redis.call('SET', KEYS[i], wire) end
-  revision = redis.call('INCR', KEYS[1])
+  local hash = 'absent'
+  if wire == '' then redis.call('DEL', KEYS[i]) else
+    redis.call('SET', KEYS[i], wire)
+    hash = redis.sha1hex(wire)
+  end
   if shown == '' then shown = wire end
-  local number = string.format('%d', revision)
-  redis.call('PUBLISH', ARGV[1], head .. number .. ',"time":' .. ARGV[2] .. ',"value":' .. shown .. '}')
+  revision = tell(KEYS[i], hash, head, shown)
 end
 return revision
 """
+)
+# One key that somebody else wrote: told once, and only while it is still what was read.
+_ANNOUNCE = (
+    _COMMON
+    + """
+local seen, head, shown = ARGV[3], ARGV[4], ARGV[5]
+if state(KEYS[3]) ~= seen then return 0 end
+local stamp = redis.call('HGET', KEYS[2], KEYS[3])
+if stamp and cjson.decode(stamp)['sha1'] == seen then return 0 end
+if not stamp and seen == 'absent' then return 0 end
+return tell(KEYS[3], seen, head, shown)
+"""
+)
 
 
 class Write(NamedTuple, Generic[T]):
@@ -92,6 +119,7 @@ class Board:
             raise ValueError("the board needs a client without decode_responses")
         self._client = client
         self._apply = client.register_script(_APPLY)
+        self._announce = client.register_script(_ANNOUNCE)
 
     def __repr__(self) -> str:
         at = self._client.connection_pool.connection_kwargs
@@ -142,6 +170,25 @@ class Board:
         reading = self._replace(key, lambda old: ((old.value or ()) + tuple(items))[-limit:], now)
         return reading.value or ()
 
+    def announce(self, key: Key[Any], *, now: datetime) -> int:
+        """Tells the subscribers what a frontend wrote, with a revision of its own. Returns it.
+
+        0 when there is nothing new to tell: QBot wrote it, it was told before, or it is not what the contract says.
+        """
+        raw = self._fetch([key])[0]
+        if _reading(key, raw).problem or isinstance(raw, Exception):
+            return 0
+        head, shown = _head(key), _shown(key, raw or b"")
+        args: list[str | bytes] = [keys.UPDATES.name, json.dumps(iso(now)), _state(raw), head, shown or raw or b""]
+        with _available():
+            return int(self._announce(keys=[keys.REVISION_COUNTER, keys.WRITTEN, key.name], args=args))
+
+    def written(self) -> dict[str, Stamp]:
+        """When each key was last written, and with which revision, by name. A key never told of is not in it."""
+        with _available():
+            found: dict[Any, Any] = self._client.hgetall(keys.WRITTEN)
+        return {name.decode(): Stamp.model_validate_json(stamp) for name, stamp in found.items()}
+
     def publish(self, channel: Channel[T], messages: Sequence[T]) -> None:
         """Sends messages on one channel, in order, in one round trip."""
         with _available(), self._client.pipeline(transaction=False) as pipe:
@@ -188,10 +235,10 @@ class Board:
         """Applies all, or none where an expected state does not hold: then 0."""
         args: list[str | bytes] = [keys.UPDATES.name, json.dumps(iso(now))]
         for key, wire, expected in changes:
-            shown = b"null" if not wire else json.dumps(wire.decode()).encode() if key.text else b""
-            args += [expected, f'{{"key":{json.dumps(key.name)},"revision":', wire, shown]
+            args += [expected, _head(key), wire, _shown(key, wire)]
+        names = (key.name for key, _, _ in changes)
         with _available():
-            return int(self._apply(keys=[keys.REVISION_COUNTER, *(key.name for key, _, _ in changes)], args=args))
+            return int(self._apply(keys=[keys.REVISION_COUNTER, keys.WRITTEN, *names], args=args))
 
 
 def connect(settings: Settings) -> Board:
@@ -215,6 +262,18 @@ def _available() -> Iterator[None]:
         yield
     except (redis.RedisError, OSError) as error:
         raise BoardUnavailable(str(error)) from error
+
+
+def _head(key: Key[Any]) -> str:
+    """The message up to its revision, which only the script knows."""
+    return f'{{"key":{json.dumps(key.name)},"revision":'
+
+
+def _shown(key: Key[Any], wire: bytes) -> bytes:
+    """The value as the message shows it; empty where that is the wire itself, which is JSON."""
+    if not wire:
+        return b"null"
+    return as_json(wire) if key.text else b""
 
 
 def _reading(key: Key[T], raw: bytes | redis.ResponseError | None) -> Reading[T]:

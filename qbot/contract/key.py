@@ -51,6 +51,8 @@ class Key(Generic[T]):
 
     A key with `{TICKER}` in its name is a pattern: `of` gives the key of one ticker. `text` keys hold a plain string,
     all others JSON. `event` keys come and go with what happens and have no cadence. `history_limit` counts elements.
+    `absent` says what it means when the key is not there; None: then something is missing. `extension`: no document
+    has it.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Key(Generic[T]):
     max_age_s: float | None = None
     history_limit: int | None = None
     text: bool = False
+    absent: str | None = None
+    extension: bool = False
 
     @property
     def pattern(self) -> bool:
@@ -98,7 +102,7 @@ class Key(Generic[T]):
 
     def decode(self, raw: bytes) -> T:
         """Inverse of `encode`; a text key may also hold a JSON string. Raises pydantic.ValidationError."""
-        return self.adapter.validate_json(_as_json(raw) if self.text else raw)
+        return self.adapter.validate_json(as_json(raw) if self.text else raw)
 
     def reading(self, raw: bytes | None) -> Reading[T]:
         """Judges what Redis returned. Never raises."""
@@ -141,7 +145,7 @@ class Channel(Generic[T]):
         return self.adapter.validate_json(raw)
 
 
-def _as_json(raw: bytes) -> bytes:
+def as_json(raw: bytes) -> bytes:
     """A plain string as a JSON string. Bytes that are no UTF-8 are left for the parser to refuse."""
     stripped = raw.strip()
     if stripped.startswith(b'"') and stripped.endswith(b'"') and len(stripped) > 1:

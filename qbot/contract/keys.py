@@ -14,6 +14,7 @@ from qbot.contract import kinds
 from qbot.contract import payloads_autotrading as auto
 from qbot.contract import payloads_backend as back
 from qbot.contract import payloads_channels as chan
+from qbot.contract import payloads_extra as extra
 from qbot.contract import payloads_market as market
 from qbot.contract import payloads_ml as ml
 from qbot.contract import payloads_orders as orders
@@ -29,6 +30,11 @@ _TIME: TypeAdapter[Timestamp] = TypeAdapter(Timestamp)
 _SAID: TypeAdapter[str] = TypeAdapter(Annotated[Sentence, Field(min_length=1)])
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _POSITIONS = TypeAdapter(tuple[trading.PortfolioPosition, ...])
+_DEFAULTS = "Nobody has set it; the documented defaults hold."
+_NOT_TRAINED = "Nothing was trained yet."
+_NOT_MATURED = "No forecast has matured yet."
+_NO_GROK = "Grok has no key here, or has not answered."
+_NO_YAHOO = "Yahoo Finance is not asked here, or has not answered."
 _PRICES = TypeAdapter(dict[Ticker, dict[ml.Horizon, Price]])
 
 
@@ -63,27 +69,51 @@ RISK_STATUS = kinds.wall(
 
 # Autotrading
 AUTOTRADING_ENABLED = kinds.frontend(
-    "autotrading:enabled", TypeAdapter(auto.AutotradingSession), "Starts a trading session; DEL stops it."
+    "autotrading:enabled",
+    TypeAdapter(auto.AutotradingSession),
+    "Starts a trading session; DEL stops it.",
+    "No session was asked for by this key.",
 )
 AUTOTRADING_STATUS = kinds.shared(
-    "autotrading:status", TypeAdapter(auto.AutotradingStatus), "monitor_autotrading_frontend", "What is wanted.", True
+    "autotrading:status",
+    TypeAdapter(auto.AutotradingStatus),
+    "monitor_autotrading_frontend",
+    "What is wanted.",
+    "No frontend has said anything yet.",
+    True,
 )
-AUTOTRADING_TIMESTAMP = kinds.frontend("autotrading:timestamp", _TIME, "When the frontend started trading.", True)
+AUTOTRADING_TIMESTAMP = kinds.frontend(
+    "autotrading:timestamp", _TIME, "When the frontend started trading.", "No frontend has started trading.", True
+)
 AUTOTRADING_STOPPED_AT = kinds.shared(
-    "autotrading:stopped_at", _TIME, "monitor_autotrading_frontend", "When trading was stopped.", True
+    "autotrading:stopped_at",
+    _TIME,
+    "monitor_autotrading_frontend",
+    "When trading was stopped.",
+    "Trading was never stopped.",
+    True,
 )
 AUTOTRADING_BACKEND_STATUS = kinds.event(
     "autotrading:backend_status",
     TypeAdapter(auto.BackendStatus),
     "monitor_autotrading_frontend",
     "What QBot does.",
-    True,
+    text=True,
 )
 AUTOTRADING_SESSION_ACTIVE = kinds.event(
-    "autotrading:session_active", _NAME, "monitor_autotrading_frontend", "The session that trades; else absent.", True
+    "autotrading:session_active",
+    _NAME,
+    "monitor_autotrading_frontend",
+    "The session that trades.",
+    "No session trades.",
+    True,
 )
 AUTOTRADING_LAST_TRADE = kinds.event(
-    "autotrading:last_trade", TypeAdapter(trading.TradeLogEntry), "trade_bot", "The newest entry of trades_log."
+    "autotrading:last_trade",
+    TypeAdapter(trading.TradeLogEntry),
+    "trade_bot",
+    "The newest entry of trades_log.",
+    "Nothing was traded yet.",
 )
 AUTOTRADING_ACTIVE_POSITIONS = kinds.wall(
     "autotrading:active_positions", _POSITIONS, "update_backend_responses", RESPONSES_S, "As portfolio_positions."
@@ -96,7 +126,7 @@ AUTOTRADING_STATS = kinds.wall(
     "Today's counts.",
 )
 AUTOTRADING_ERROR = kinds.event(
-    "autotrading:error", _SAID, "monitor_autotrading_frontend", "What is wrong; absent while nothing is.", True
+    "autotrading:error", _SAID, "monitor_autotrading_frontend", "What is wrong.", "Nothing is wrong.", True
 )
 AUTOTRADING_LAST_UPDATE = Key(
     "autotrading:last_update",
@@ -112,21 +142,54 @@ AUTOTRADING_LAST_UPDATE = Key(
 
 # What frontends write
 TRADING_CONFIG = kinds.frontend(
-    "frontend:trading_config", TypeAdapter(settings.TradingConfig), "Trading configuration."
+    "frontend:trading_config", TypeAdapter(settings.TradingConfig), "Trading configuration.", _DEFAULTS
 )
 BOT_STRATEGY = kinds.frontend(
-    "frontend:bot_strategy", TypeAdapter(settings.BotStrategy), "Which signals count, and how."
+    "frontend:bot_strategy", TypeAdapter(settings.BotStrategy), "Which signals count, and how.", _DEFAULTS
 )
 PORTFOLIO_SETTINGS = kinds.frontend(
-    "frontend:portfolio_settings", TypeAdapter(settings.PortfolioSettings), "Spread, exclusions and reserve."
+    "frontend:portfolio_settings", TypeAdapter(settings.PortfolioSettings), "Spread, exclusions and reserve.", _DEFAULTS
 )
 MANUAL_ORDERS: Key[tuple[orders.ManualOrder | orders.MalformedOrder, ...]] = kinds.shared(
-    "frontend:manual_orders", TypeAdapter(orders.ManualOrders), "process_manual_orders", "Orders a human asks for."
+    "frontend:manual_orders",
+    TypeAdapter(orders.ManualOrders),
+    "process_manual_orders",
+    "Orders a human asks for.",
+    "No human has asked for an order.",
 )
 EMERGENCY_ACTIONS = kinds.frontend(
-    "frontend:emergency_actions", TypeAdapter(orders.EmergencyAction), "Wins over everything, once confirmed."
+    "frontend:emergency_actions",
+    TypeAdapter(orders.EmergencyAction),
+    "Wins over everything, once confirmed.",
+    "No emergency.",
 )
-UI_STATE = kinds.frontend("frontend:ui_state", TypeAdapter(settings.UiState), "What the user interface shows.")
+UI_STATE = kinds.frontend(
+    "frontend:ui_state",
+    TypeAdapter(settings.UiState),
+    "What a user interface shows. Each write is a sign of life of its session.",
+    "No user interface is open.",
+)
+ALERT_ACKNOWLEDGEMENTS = kinds.frontend(
+    "frontend:alert_acknowledgements",
+    TypeAdapter(extra.AlertAcknowledgements),
+    "Alerts that a human has seen; may be emptied once they show as acknowledged.",
+    "Nothing to acknowledge.",
+    extension=True,
+)
+PRICE_ALERTS = kinds.frontend(
+    "frontend:price_alerts",
+    TypeAdapter(extra.PriceAlerts),
+    "Price levels a human wants to hear of. Each raises one PRICE_ALERT when it is crossed.",
+    "No levels are watched.",
+    extension=True,
+)
+TRAINING_REQUEST = kinds.frontend(
+    "frontend:training_request",
+    TypeAdapter(extra.TrainingRequest),
+    "Asks for a training with trigger `manual`, once for each request_id.",
+    "No training was asked for.",
+    extension=True,
+)
 
 # What frontends show
 TRADING_PERFORMANCE = kinds.market(
@@ -137,7 +200,11 @@ TRADING_PERFORMANCE = kinds.market(
     "Profit, risk and trade statistics.",
 )
 GROK_CANDIDATES = kinds.event(
-    "backend:grok_candidates", TypeAdapter(tuple[back.GrokCandidate, ...]), "refresh_candidates", "Grok's picks."
+    "backend:grok_candidates",
+    TypeAdapter(tuple[back.GrokCandidate, ...]),
+    "refresh_candidates",
+    "Grok's picks.",
+    _NO_GROK,
 )
 ACTIVE_ORDERS = kinds.wall(
     "backend:active_orders",
@@ -209,9 +276,10 @@ PREDICTION_QUALITY = kinds.history(
     "evaluate_predictions",
     limits.QUALITY_HISTORY_MAX,
     "How matured forecasts did.",
+    _NOT_MATURED,
 )
 ML_TRAINING_STATUS = kinds.event(
-    "ml_training_status", TypeAdapter(ml.TrainingStatus), "train_models", "Training, live."
+    "ml_training_status", TypeAdapter(ml.TrainingStatus), "train_models", "Training, live.", _NOT_TRAINED
 )
 ML_TRAINING_LOG = kinds.history(
     "ml_training_log",
@@ -219,6 +287,7 @@ ML_TRAINING_LOG = kinds.history(
     "train_models",
     limits.TRAINING_LOG_MAX,
     "Training events, newest last.",
+    _NOT_TRAINED,
 )
 MODEL_METRICS_HISTORY = kinds.history(
     "model_metrics_history",
@@ -226,18 +295,27 @@ MODEL_METRICS_HISTORY = kinds.history(
     "train_models",
     limits.METRICS_HISTORY_MAX,
     "Metrics of every training, newest last.",
+    _NOT_TRAINED,
 )
 MODEL_PATHS = kinds.event(
-    "model_paths_multi", TypeAdapter(dict[ml.Horizon, Text]), "train_models", "Artifact by horizon."
+    "model_paths_multi", TypeAdapter(dict[ml.Horizon, Text]), "train_models", "Artifact by horizon.", _NOT_TRAINED
 )
 MODEL_FEATURES = kinds.event(
-    "model_features_multi", TypeAdapter(dict[ml.Horizon, tuple[Name, ...]]), "train_models", "Features by horizon."
+    "model_features_multi",
+    TypeAdapter(dict[ml.Horizon, tuple[Name, ...]]),
+    "train_models",
+    "Features by horizon.",
+    _NOT_TRAINED,
 )
 LAST_TRAINING_STATS = kinds.event(
-    "last_training_stats", TypeAdapter(ml.TrainingStats), "train_models", "What the last training used and reached."
+    "last_training_stats",
+    TypeAdapter(ml.TrainingStats),
+    "train_models",
+    "What the last training used and reached.",
+    _NOT_TRAINED,
 )
 RETRAIN_STATUS = kinds.event(
-    "retrain_status", TypeAdapter(ml.RetrainStatus), "evaluate_predictions", "Why and when again."
+    "retrain_status", TypeAdapter(ml.RetrainStatus), "evaluate_predictions", "Why and when again.", _NOT_TRAINED
 )
 DEVIATION_TRACKER = kinds.history(
     "deviation_tracker",
@@ -245,6 +323,7 @@ DEVIATION_TRACKER = kinds.history(
     "generate_predictions",
     limits.DEVIATIONS_MAX,
     "Matured forecasts beside what happened, newest last.",
+    _NOT_MATURED,
 )
 
 # Market data
@@ -268,18 +347,27 @@ DYNAMIC_TICKERS = kinds.event(
     "dynamic_tickers", TypeAdapter(tuple[Ticker, ...]), "refresh_candidates", "The tickers QBot looks at."
 )
 GROK_TOPSTOCKS = kinds.event(
-    "grok_topstocks_prediction", TypeAdapter(market.TopStocks), "refresh_candidates", "Grok's raw picks."
+    "grok_topstocks_prediction", TypeAdapter(market.TopStocks), "refresh_candidates", "Grok's raw picks.", _NO_GROK
 )
 YFINANCE_ENHANCED = kinds.event(
-    "yfinance_enhanced:{TICKER}", TypeAdapter(market.YahooTicker), "fetch_data", "History, fundamentals and news."
+    "yfinance_enhanced:{TICKER}",
+    TypeAdapter(market.YahooTicker),
+    "fetch_data",
+    "History, fundamentals and news.",
+    _NO_YAHOO,
 )
 YFINANCE_STATUS = kinds.event(
-    "yfinance_enhanced_status", TypeAdapter(market.YahooStatus), "fetch_data", "Progress of the Yahoo Finance fetch."
+    "yfinance_enhanced_status",
+    TypeAdapter(market.YahooStatus),
+    "fetch_data",
+    "Progress of the Yahoo Finance fetch.",
+    _NO_YAHOO,
 )
 
 # QBot's own
-SENTINEL = kinds.event("qbot:sentinel", _NAME, "monitor_autotrading_frontend", "Gone after a FLUSHALL.", True)
+SENTINEL = kinds.event("qbot:sentinel", _NAME, "monitor_autotrading_frontend", "Gone after a FLUSHALL.", text=True)
 REVISION_COUNTER = "qbot:revision"
+WRITTEN = "qbot:written"  # hash: key → Stamp of its last write
 
 UPDATES = Channel("qbot:updates", TypeAdapter(chan.Update), "Every change of every key.")
 FORECAST_UPDATES = Channel("forecast_updates", TypeAdapter(chan.ForecastUpdate), "Each new forecast.")

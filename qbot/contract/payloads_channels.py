@@ -17,6 +17,14 @@ class Update(Payload):
     value: JsonValue = Field(description="What the key holds now, as JSON; null: the key is gone.")
 
 
+class Stamp(Payload):
+    """One field of the hash `qbot:written`, by key: when it was last written, and with which revision."""
+
+    revision: Count = Field(description="As on `qbot:updates`.")
+    time: Timestamp
+    sha1: Name = Field(description="Of the bytes; `absent` once the key is gone.")
+
+
 class ForecastUpdate(Payload):
     """`forecast_updates`."""
 

@@ -280,3 +280,38 @@ def test_a_board_survives_a_redis_whose_connections_were_cut(
 def test_a_client_that_decodes_is_refused(redis_client: redis.Redis) -> None:
     with pytest.raises(ValueError, match="decode_responses"):
         Board(redis_client)
+
+
+def test_every_write_is_stamped_with_its_revision_and_time(board: Board) -> None:
+    revision = board.write(keys.AUTOTRADING_ERROR, "wrong", now=NOW)
+    stamp = board.written()["autotrading:error"]
+    assert (stamp.revision, stamp.time) == (revision, NOW)
+    board.delete(keys.AUTOTRADING_ERROR, now=NOW)
+    assert board.written()["autotrading:error"].sha1 == "absent"
+
+
+def test_what_a_frontend_wrote_is_announced_once(board: Board, raw: redis.Redis) -> None:
+    updates = _listen(raw, "qbot:updates")
+    raw.set("autotrading:status", "ACTIVE")
+    first, second = board.announce(keys.AUTOTRADING_STATUS, now=NOW), board.announce(keys.AUTOTRADING_STATUS, now=NOW)
+    assert first > 0 and second == 0
+    assert [(m["key"], m["value"]) for m in _heard(updates, 1)] == [("autotrading:status", "ACTIVE")]
+    raw.delete("autotrading:status")
+    assert board.announce(keys.AUTOTRADING_STATUS, now=NOW) == first + 1
+    assert _heard(updates, 1)[0]["value"] is None
+
+
+def test_what_qbot_wrote_itself_is_not_announced_again(board: Board, raw: redis.Redis) -> None:
+    board.write(keys.TRADING_SETTINGS, TradingSettings(enabled=False), now=NOW)
+    updates = _listen(raw, "qbot:updates")
+    assert board.announce(keys.TRADING_SETTINGS, now=NOW) == 0
+    assert board.announce(keys.RISK_SETTINGS, now=NOW) == 0  # never there
+    assert _heard(updates, 0) == []
+
+
+@pytest.mark.parametrize("nonsense", ["{", '{"enabled": 7}', "x" * (limits.MAX_PAYLOAD_BYTES + 1)])
+def test_nonsense_is_not_announced(board: Board, raw: redis.Redis, nonsense: str) -> None:
+    updates = _listen(raw, "qbot:updates")
+    raw.set("trading_settings", nonsense)
+    assert board.announce(keys.TRADING_SETTINGS, now=NOW) == 0
+    assert _heard(updates, 0) == []

@@ -1,0 +1,50 @@
+"""Payloads of the inputs that no document has and people need: acknowledging an alert, price levels, a training."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from qbot.contract.fields import Name, Payload, PriceLimit, Text, Ticker, Timestamp
+
+
+class AlertAcknowledgement(Payload):
+    """One element of `frontend:alert_acknowledgements`."""
+
+    alert_id: Name = Field(description="As in backend:alerts_active.")
+    acknowledged_at: Timestamp | None = None
+    session_id: Name | None = None
+
+
+class PriceAlert(Payload):
+    """One element of `frontend:price_alerts`: a level above or below the price, or both. Raised once for each id."""
+
+    price_alert_id: Name = Field(description="Chosen by the frontend; another level needs another id.")
+    symbol: Ticker
+    above: PriceLimit | None = Field(None, description="Raised when the price is at or above it; USD a share.")
+    below: PriceLimit | None = Field(None, description="Raised when the price is at or below it; USD a share.")
+    note: Text | None = Field(None, description="Shown with the alert.")
+    created_at: Timestamp | None = None
+    session_id: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_level_at_least(self) -> PriceAlert:
+        if self.above is None and self.below is None:
+            raise ValueError("a price alert needs above, below, or both")
+        if self.above is not None and self.below is not None and self.below >= self.above:
+            raise ValueError("below must be under above")
+        return self
+
+
+class TrainingRequest(Payload):
+    """`frontend:training_request`: one training for each request_id; while another one runs, it waits."""
+
+    request_id: Name = Field(description="Chosen by the frontend; the same id is never trained twice.")
+    reason: Text | None = None
+    created_at: Timestamp | None = None
+    session_id: Name | None = None
+
+
+AlertAcknowledgements = Annotated[tuple[AlertAcknowledgement, ...], Field(max_length=1_000)]
+PriceAlerts = Annotated[tuple[PriceAlert, ...], Field(max_length=1_000)]
