@@ -6,6 +6,7 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,7 +22,12 @@ class Settings(BaseSettings):
     home: Path = Field(default=ROOT / ".qbot" / "main", description="Folder of all data the embedded stack keeps.")
     redis_host: str = "127.0.0.1"
     redis_port: int = Field(default=6380, description="6380: where the frontends' documents say Redis is.")
-    redis_password: SecretStr = SecretStr("")
+    redis_user: str = Field(default="backend", description="Whom QBot's own processes log in as.")
+    redis_password: SecretStr = Field(default=SecretStr(""), description="Of redis_user.")
+    redis_frontend_password: SecretStr = Field(
+        default=SecretStr(""), description="Of the users `frontend` and `default`: what a frontend logs in with."
+    )
+    redis_viewer_password: SecretStr = Field(default=SecretStr(""), description="Of the user `viewer`, who only reads.")
     postgres_host: str = "127.0.0.1"
     postgres_port: int = 6432
     postgres_user: str = "qbot"
@@ -54,7 +60,8 @@ class Settings(BaseSettings):
     @property
     def redis_url(self) -> str:
         """With the password: never log it."""
-        return f"redis://:{self.redis_password.get_secret_value()}@{self.redis_host}:{self.redis_port}/0"
+        user, secret = quote(self.redis_user, safe=""), quote(self.redis_password.get_secret_value(), safe="")
+        return f"redis://{user}:{secret}@{self.redis_host}:{self.redis_port}/0"
 
     @property
     def postgres_url(self) -> str:

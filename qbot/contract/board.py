@@ -246,6 +246,7 @@ def connect(settings: Settings) -> Board:
     client = redis.Redis(
         host=settings.redis_host,
         port=settings.redis_port,
+        username=settings.redis_user,
         password=settings.redis_password.get_secret_value() or None,
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
@@ -278,7 +279,7 @@ def _shown(key: Key[Any], wire: bytes) -> bytes:
 
 def _reading(key: Key[T], raw: bytes | redis.ResponseError | None) -> Reading[T]:
     if isinstance(raw, redis.ResponseError):
-        return key.unreadable(f"{Problem.WRONG_REDIS_TYPE}: not a string")
+        return key.unreadable(f"{Problem.WRONG_REDIS_TYPE}: not a string", WRONG_TYPE)  # present: no DEL, no stop
     return key.reading(raw)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import redis
 
 from qbot import clock
-from qbot.contract import keys
+from qbot.contract import acl, keys
 from qbot.contract.board import SOCKET_TIMEOUT_S, Board, Snapshot
 from qbot.contract.key import Direction, Key
 from qbot.contract.payloads_autotrading import AutotradingSession, AutotradingStatus, Strategy, TradingHours
@@ -152,7 +152,8 @@ def connect(settings: Settings) -> redis.Redis:
     return redis.Redis(
         host=settings.redis_host,
         port=settings.redis_port,
-        password=settings.redis_password.get_secret_value() or None,
+        username=acl.FRONTEND,
+        password=settings.redis_frontend_password.get_secret_value() or None,
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
     )

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from qbot import clock, log
-from qbot.contract import board
+from qbot.contract import acl, board
 from qbot.demo import display, frontend, summary, view
 from qbot.demo.collect import Collector
 from qbot.demo.display import Display
@@ -33,7 +33,6 @@ from qbot.store import report
 from qbot.store.engine import make_engine, transaction
 
 HOME = ROOT / ".qbot" / "demo"
-REDIS_PASSWORD = "pass123"  # the one in the frontends' documents; the demo listens on loopback alone
 LOOK_EVERY_S = 0.5
 STOP_WITHIN_S = 12.0  # for a tick of emergency_handler to see the frontend's stop and to cancel entries
 KEPT_ERRORS = 200
@@ -52,13 +51,13 @@ class Options:
 
 
 def demo_settings(options: Options) -> Settings:
-    """The environment's settings, but in a home of the demo's own, with its password, and never with real keys."""
+    """The environment's settings, in a home of the demo's own, with the documents' password and without real keys."""
     none = SecretStr("")
     return Settings(
         home=options.home,
         redis_host=HOST,
         postgres_host=HOST,
-        redis_password=SecretStr(REDIS_PASSWORD),
+        redis_frontend_password=SecretStr(acl.DOCUMENTED_PASSWORD),
         replay_speed=options.speed,
         alpaca_api_key=none,
         alpaca_secret_key=none,
@@ -74,7 +73,7 @@ def run(options: Options, screen: Display) -> int:
     if options.fresh:
         forget(settings.home)
     _log_to_file(settings)
-    return Demo(Stack(settings), options, screen).run()
+    return Demo(Stack(settings, demo=True), options, screen).run()
 
 
 def forget(home: Path) -> None:

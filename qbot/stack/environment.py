@@ -16,6 +16,7 @@ _INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TERM", "VIRTU
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _BROKER_KEYS = ("QBOT_ALPACA_API_KEY", "QBOT_ALPACA_SECRET_KEY")
+_OTHERS_PASSWORDS = ("QBOT_REDIS_FRONTEND_PASSWORD", "QBOT_REDIS_VIEWER_PASSWORD")  # QBot itself is `backend`
 
 
 def plain() -> dict[str, str]:
@@ -26,6 +27,8 @@ def plain() -> dict[str, str]:
 def of_children(settings: Settings, clock_file: Path | None, threads: int = 1) -> dict[str, str]:
     """For QBot's own processes: every setting as its QBOT_* variable, the clock, and thread limits.
 
+    But for the passwords of others on Redis; those are empty, not missing: `.env` must not fill them again.
+
     One thread a library by default: on a small machine each worker's own pool of threads would fight the others'.
     """
     network = {name: os.environ[name] for upper in _NETWORK for name in (upper, upper.lower()) if name in os.environ}
@@ -33,7 +36,7 @@ def of_children(settings: Settings, clock_file: Path | None, threads: int = 1) -
     fixed = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), "REMAP_SIGTERM": "SIGQUIT"}
     limits = dict.fromkeys(_THREADS, str(threads))
     replay = {CLOCK_FILE_ENV: str(clock_file)} if clock_file else {}
-    return plain() | network | fixed | limits | values | replay
+    return plain() | network | fixed | limits | values | dict.fromkeys(_OTHERS_PASSWORDS, "") | replay
 
 
 def without_broker_keys(environment: dict[str, str]) -> dict[str, str]:

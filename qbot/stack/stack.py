@@ -16,6 +16,7 @@ import structlog
 from pydantic import SecretStr
 
 from qbot import clock
+from qbot.contract import acl
 from qbot.errors import StackError
 from qbot.settings import Settings
 from qbot.stack import child, environment, lock, ports, programs, replay, secrets
@@ -37,9 +38,11 @@ class Stack:
     are set and QBot trades at its own paper exchange; `replay`, known once `run` began, is None otherwise.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, demo: bool = False) -> None:
+        """Raises ConfigError where a password of Redis is a placeholder; `demo` allows the documents' one."""
         self.embedded_exchange = not settings.alpaca_api_key.get_secret_value()
         self.settings = _of_this_stack(secrets.with_secrets(settings), self.embedded_exchange)
+        self._redis_users = acl.of_settings(self.settings, demo=demo)
         self.replay: replay.Replay | None = None
         self._supervisor: Supervisor | None = None
         self._stop_asked = False
@@ -90,7 +93,7 @@ class Stack:
         return used
 
     def _programs(self) -> list[Program]:
-        all_programs = programs.servers(self.settings)
+        all_programs = programs.servers(self.settings, self._redis_users)
         clock_file = None
         if self.embedded_exchange:
             self.replay = replay.begin(self.settings)
@@ -172,6 +175,7 @@ class Stack:
 def _of_this_stack(settings: Settings, embedded_exchange: bool) -> Settings:
     """The embedded servers are here, whatever the environment says of others."""
     here: dict[str, object] = {"redis_host": ports.HOST, "postgres_host": ports.HOST, "home": settings.home.resolve()}
+    here["redis_user"] = acl.BACKEND
     here["embedded_exchange"] = embedded_exchange  # with keys of a venue it must not be believed
     if embedded_exchange:
         url = f"http://{ports.HOST}:{settings.exchange_port}"

@@ -16,12 +16,15 @@ NOW = datetime(2026, 9, 25, 14, 0, tzinfo=UTC)
 
 @pytest.fixture
 def raw(redis_server: RedisServer, redis_client: redis.Redis) -> Iterator[redis.Redis]:
-    """A client as a frontend has it, answers in bytes; Redis is empty (`redis_client` saw to it)."""
-    client = redis.Redis.from_url(redis_server.url)
+    """A client that may do anything, answers in bytes; Redis is empty (`redis_client` saw to it)."""
+    client = redis.Redis.from_url(redis_server.admin_url)
     yield client
     client.close()
 
 
 @pytest.fixture
-def board(raw: redis.Redis) -> Board:
-    return Board(raw)
+def board(redis_client: redis.Redis, redis_server: RedisServer) -> Iterator[Board]:
+    """As QBot has it, with QBot's rights."""
+    client = redis.Redis.from_url(redis_server.url)
+    yield Board(client)
+    client.close()

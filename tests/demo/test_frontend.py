@@ -45,7 +45,7 @@ def qbot_looks(board: Board, wall: datetime, session: str | None = None) -> None
 
 
 def contents(client: redis.Redis) -> dict[str, str]:
-    return {name: client.get(name) for name in client.scan_iter()}
+    return {name: client.get(name) for name in client.scan_iter() if not name.startswith("qbot:")}
 
 
 def written(client: redis.Redis) -> set[str]:

@@ -66,6 +66,7 @@ def settings(tmp_path: Path, redis_client: redis.Redis, redis_server: RedisServe
     url = make_url(postgres_url)
     return Settings(
         home=tmp_path, redis_port=redis_server.port, redis_password=SecretStr(redis_server.password),
+        redis_frontend_password=SecretStr(redis_server.frontend_password),
         postgres_port=url.port, postgres_user=url.username, postgres_db=url.database,
         postgres_password=SecretStr(str(url.password)),
     )  # fmt: skip

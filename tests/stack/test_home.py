@@ -39,8 +39,8 @@ def test_secrets_are_made_once_and_only_their_owner_may_read_them(tmp_path: Path
 
 
 def test_a_secret_of_the_environment_wins_and_is_not_written_down(tmp_path: Path) -> None:
-    known = secrets.with_secrets(settings(tmp_path, redis_password=SecretStr("pass123")))
-    assert known.redis_password.get_secret_value() == "pass123"
+    known = secrets.with_secrets(settings(tmp_path, redis_password=SecretStr("of-the-environment")))
+    assert known.redis_password.get_secret_value() == "of-the-environment"
     assert "redis_password" not in json.loads((tmp_path / secrets.FILE).read_text())
 
 

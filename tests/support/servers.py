@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import redis as redis_py
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from qbot.contract import acl
 from qbot.stack import postgres, redis
 
 HOST = "127.0.0.1"
@@ -42,19 +43,34 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = START
 
 @dataclass(frozen=True)
 class RedisServer:
+    """The server with QBot's own users, and an `admin` for tests alone. `password` and `url` are QBot's own."""
+
     port: int
-    password: str
     pid: int
     host: str = HOST
+    password: str = "test-secret"
+    frontend_password: str = "test-frontend"
+    viewer_password: str = "test-viewer"
 
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@{self.host}:{self.port}/0"
+        return f"redis://{acl.BACKEND}:{self.password}@{self.host}:{self.port}/0"
+
+    @property
+    def admin_url(self) -> str:
+        """For what no user of QBot may do: FLUSHALL, KEYS, CONFIG."""
+        return f"redis://admin:{self.password}@{self.host}:{self.port}/0"
 
     @property
     def client(self) -> redis_py.Redis:
-        """A new client; answers are str."""
-        return redis_py.Redis(self.host, self.port, password=self.password, decode_responses=True)
+        """A new client of the admin; answers are str."""
+        return redis_py.Redis.from_url(self.admin_url, decode_responses=True)
+
+    @property
+    def users(self) -> str:
+        """The ACL file."""
+        shipped = acl.users_file(self.password, self.frontend_password, self.viewer_password)
+        return shipped + f"user admin on >{self.password} ~* &* +@all\n"
 
 
 @dataclass(frozen=True)
@@ -117,13 +133,12 @@ def running(command: list[str], log: Path, stop_signal: int = 15) -> Iterator[su
 
 
 @contextmanager
-def redis_running(folder: Path, port: int | None = None, password: str = "test-secret") -> Iterator[RedisServer]:
+def redis_running(folder: Path, port: int | None = None) -> Iterator[RedisServer]:
     """A Redis of its own, ready to use."""
-    port = port or free_port()
-    with running(redis.prepare(folder, port, password), folder / "log") as process:
-        server = RedisServer(port, password, process.pid)
-
-        client = redis_py.Redis(HOST, port, password=password, retry=Retry(NoBackoff(), 0))
+    server = RedisServer(port or free_port(), 0)
+    with running(redis.prepare(folder, server.port, server.users), folder / "log") as process:
+        server = replace(server, pid=process.pid)
+        client = redis_py.Redis.from_url(server.url, retry=Retry(NoBackoff(), 0))
 
         def ready() -> bool:
             try:

