@@ -16,12 +16,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 _ISO_START = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+_DAY = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_TIME_OF_DAY = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?"
+_DECIMAL_PATTERN = "^-?[0-9]{1,30}([.][0-9]{1,30})?$"
 _SENTENCE_MAX = 1_000
 _NUMBER_MAX = 1e15  # beyond it a double no longer holds cents: no price, cap or count is that large
 
@@ -46,6 +53,17 @@ class PartialPayload(Payload):
             raise ValueError(f"null is no value for {', '.join(nulls)}; leave the field out")
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """As the validator above: None stands for "not there", and no value on the wire is null."""
+        shown = handler(core)
+        fields = handler.resolve_ref_schema(shown)["properties"]
+        for name, field in fields.items():
+            kept = [option for option in field.pop("anyOf", []) if option != {"type": "null"}]
+            if len(kept) == 1:
+                fields[name] = kept[0] | {key: value for key, value in field.items() if key != "default"}
+        return shown
+
 
 def _iso_text(value: Any) -> Any:
     """Pydantic would take 1700000000 for a time, as a number or a string; the contract knows ISO 8601 only."""
@@ -69,6 +87,15 @@ def iso(value: datetime) -> str:
     """ISO 8601 with zone; UTC as `Z`; milliseconds or microseconds only where there are any."""
     timespec = "auto" if value.microsecond % 1000 else "milliseconds" if value.microsecond else "seconds"
     return value.isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def _decimal_from_text(value: Any) -> Any:
+    """On the wire a string of digits alone: no exponent, no JSON number, which would have lost its last digits."""
+    if isinstance(value, str) and re.fullmatch(_DECIMAL_PATTERN, value):
+        return Decimal(value)
+    if isinstance(value, Decimal):
+        return value
+    raise ValueError("not a decimal as a string")
 
 
 def _finite(value: Any) -> int | float | Decimal:
@@ -110,9 +137,11 @@ def _cut(value: Any) -> Any:
 
 
 _TIME_WIRE = PlainSerializer(iso, return_type=str, when_used="json")
-_FLOAT = BeforeValidator(_finite)
-_WHOLE = BeforeValidator(_whole)
-_DECIMAL = BeforeValidator(_decimal)
+# The second arguments tell a schema what the functions take.
+_BOUNDED = Annotated[float, Field(ge=-_NUMBER_MAX, le=_NUMBER_MAX)]
+_FLOAT = BeforeValidator(_finite, json_schema_input_type=_BOUNDED)
+_WHOLE = BeforeValidator(_whole, json_schema_input_type=Annotated[int, Field(ge=-_NUMBER_MAX, le=_NUMBER_MAX)])
+_DECIMAL = BeforeValidator(_decimal, json_schema_input_type=_BOUNDED)
 
 Timestamp = Annotated[
     AwareDatetime,
@@ -126,6 +155,14 @@ LenientTimestamp = Annotated[
     BeforeValidator(_iso_text),
     AfterValidator(_naive_is_utc),
     _TIME_WIRE,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "string", "pattern": f"^{_DAY}[T ]{_TIME_OF_DAY}$"},
+            ]
+        }
+    ),
     Field(strict=False, description="ISO 8601; without a zone: UTC"),
 ]
 EasternTimestamp = Annotated[
@@ -145,7 +182,7 @@ Ticker = Annotated[
     StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[A-Za-z][A-Za-z0-9.\-]{0,11}$"),
     Field(description="US ticker"),
 ]
-ClockTime = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$"), Field(description="HH:MM")]
+ClockTime = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), Field(description="HH:MM")]
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_time_zone), Field(description="IANA name")]
 
 Number = Annotated[float, _FLOAT]
@@ -176,6 +213,7 @@ def _decimal_text(value: Decimal) -> str:
 
 DecimalText = Annotated[
     Decimal,
+    BeforeValidator(_decimal_from_text, json_schema_input_type=Annotated[str, Field(pattern=_DECIMAL_PATTERN)]),
     Field(allow_inf_nan=False, max_digits=30),
     PlainSerializer(_decimal_text, return_type=str, when_used="json"),
 ]

@@ -22,6 +22,15 @@ from qbot.contract.fields import (
 from qbot.types import Strategy as Strategy
 
 
+class StrategyWord(StrEnum):
+    """What a frontend may call a strategy: BALANCED is another word for MODERATE."""
+
+    CONSERVATIVE = "CONSERVATIVE"
+    MODERATE = "MODERATE"
+    BALANCED = "BALANCED"
+    AGGRESSIVE = "AGGRESSIVE"
+
+
 def _strategy(value: Any) -> Any:
     name = "MODERATE" if value == "BALANCED" else value
     if not isinstance(name, str) or name not in Strategy.__members__:
@@ -31,7 +40,7 @@ def _strategy(value: Any) -> Any:
 
 StrategyName = Annotated[
     Strategy,
-    BeforeValidator(_strategy),
+    BeforeValidator(_strategy, json_schema_input_type=StrategyWord),
     Field(description="How far the thresholds are bent; BALANCED is MODERATE."),
 ]
 
@@ -56,9 +65,9 @@ class BackendStatus(StrEnum):
 class TradingHours(PartialPayload):
     """The session's own hours; they narrow the exchange's, never widen them."""
 
-    market_open: ClockTime | None = None
-    market_close: ClockTime | None = None
-    timezone: TimeZone | None = None
+    market_open: ClockTime | None = Field(None, description="No entries before it; HH:MM.")
+    market_close: ClockTime | None = Field(None, description="No entries after it; HH:MM.")
+    timezone: TimeZone | None = Field(None, description="Zone of both times; IANA name, such as America/New_York.")
 
     @model_validator(mode="after")
     def _open_before_close(self) -> TradingHours:
@@ -70,7 +79,7 @@ class TradingHours(PartialPayload):
 class AutotradingSession(PartialPayload):
     """`autotrading:enabled`: a frontend's write with `enabled` true and source `frontend_ui` starts trading."""
 
-    enabled: bool | None = None
+    enabled: bool | None = Field(None, description="Whether to trade; false ends the session as DEL does.")
     buy_threshold_pct: Fraction | None = Field(None, description="Buy above this forecast return; fraction.")
     sell_threshold_pct: Fraction | None = Field(None, description="Sell below minus this return; fraction.")
     max_position_per_trade: Shares | None = Field(None, description="Shares an order.")
@@ -79,12 +88,12 @@ class AutotradingSession(PartialPayload):
     source: Name | None = Field(None, description="`frontend_ui` starts trading; nothing else does.")
     market_hours_check: bool | None = Field(None, description="False drops trading_hours, never the calendar.")
     session_id: Name | None = Field(None, description="A new one stops the old session first.")
-    trading_hours: TradingHours | None = None
+    trading_hours: TradingHours | None = Field(None, description="A field left out keeps its value.")
 
 
 class AutotradingStats(Payload):
-    trades_today: Count
+    trades_today: Count = Field(description="Orders this New York day.")
     total_volume: Usd = Field(description="Traded today, buys and sells; USD.")
-    last_run: Timestamp | None
-    next_run: Timestamp | None
-    positions_count: Count
+    last_run: Timestamp | None = Field(description="The last trading cycle; null before the first.")
+    next_run: Timestamp | None = Field(description="When the next one is due; null before the first.")
+    positions_count: Count = Field(description="Open positions.")

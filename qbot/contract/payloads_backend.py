@@ -104,10 +104,10 @@ class TradingPerformance(Payload):
     """`backend:trading_performance`."""
 
     timestamp: Timestamp
-    daily_pnl: Usd
-    weekly_pnl: Usd
-    monthly_pnl: Usd
-    total_pnl: Usd
+    daily_pnl: Usd = Field(description="Change of the equity since the previous close; USD.")
+    weekly_pnl: Usd = Field(description="Change of the equity since Monday; USD.")
+    monthly_pnl: Usd = Field(description="Change of the equity since the month began; USD.")
+    total_pnl: Usd = Field(description="Change of the equity since QBot began to record it; USD.")
     win_rate: Fraction = Field(description="Winning of all closed trades; fraction; 0 while there are none.")
     avg_trade_duration: Number = Field(description="minutes from entry to exit; 0 while there are none")
     sharpe_ratio: Number | None = Field(
@@ -115,28 +115,28 @@ class TradingPerformance(Payload):
     )
     max_drawdown: Fraction = Field(description="Largest fall from a peak of the equity; fraction.")
     total_trades: Count = Field(description="Closed round trips.")
-    winning_trades: Count
-    losing_trades: Count
+    winning_trades: Count = Field(description="Closed with a profit.")
+    losing_trades: Count = Field(description="Closed with a loss.")
     avg_win: Usd = Field(description="USD a winning trade; 0 while there are none")
     avg_loss: Usd = Field(description="USD a losing trade, negative; 0 while there are none")
-    current_positions: Count
-    portfolio_value: Usd
-    cash_balance: Usd
-    buying_power: Usd
+    current_positions: Count = Field(description="Open positions.")
+    portfolio_value: Usd = Field(description="Cash and positions; USD.")
+    cash_balance: Usd = Field(description="Cash; USD.")
+    buying_power: Usd = Field(description="What the broker would let the account buy for; USD.")
 
 
 class GrokCandidate(Payload):
     """One element of `backend:grok_candidates`."""
 
     symbol: Ticker
-    score: Fraction = Field(description="0 to 1")
+    score: Fraction = Field(description="Grok's score; 0 to 1.")
     recommendation: Recommendation
-    reason: Sentence
-    target_price: Price | None
-    current_price: Price | None
-    expected_return: SignedFraction | None
+    reason: Sentence = Field(description="Why, in Grok's words.")
+    target_price: Price | None = Field(description="Price expected; USD a share.")
+    current_price: Price | None = Field(description="Price when it was generated; USD a share.")
+    expected_return: SignedFraction | None = Field(description="Fraction, signed: 0.25 = 25 %.")
     risk_level: Scale5
-    confidence: Fraction = Field(description="0 to 1")
+    confidence: Fraction = Field(description="Grok's confidence; 0 to 1.")
     time_horizon: Name = Field(description="15min, 30min, 60min, 1D or 1W")
     generated_at: Timestamp
     expires_at: Timestamp
@@ -145,43 +145,43 @@ class GrokCandidate(Payload):
 class ActiveOrder(Payload):
     """One element of `backend:active_orders`."""
 
-    order_id: Name
+    order_id: Name = Field(description="The broker's id.")
     symbol: Ticker
     side: OrderSide
-    quantity: Quantity
-    filled_qty: Quantity
+    quantity: Quantity = Field(description="Shares ordered.")
+    filled_qty: Quantity = Field(description="Shares filled so far.")
     order_type: ActiveOrderType
-    limit_price: Price | None
+    limit_price: Price | None = Field(description="USD a share; null without a limit.")
     stop_price: Price | None = Field(None, description="USD a share (extension).")
     status: ActiveOrderStatus
     created_at: Timestamp
     updated_at: Timestamp
-    source: Source
-    estimated_value: Usd
-    fees: Usd
+    source: Source = Field(description="Who asked for it.")
+    estimated_value: Usd = Field(description="quantity × limit, stop or last price; USD.")
+    fees: Usd = Field(description="USD; 0 for US shares at this venue.")
 
 
 class RecentTrade(Payload):
     """One element of `backend:recent_trades`."""
 
-    trade_id: Name
+    trade_id: Name = Field(description="The venue's id of the execution.")
     symbol: Ticker
     side: OrderSide
-    quantity: Quantity
+    quantity: Quantity = Field(description="Shares of this execution.")
     price: Price
-    value: Usd
-    fees: Usd
-    pnl: Usd | None = Field(description="Realised; null where the trade closed nothing.")
+    value: Usd = Field(description="quantity × price; USD.")
+    fees: Usd = Field(description="USD; 0 for US shares at this venue.")
+    pnl: Usd | None = Field(description="Realised; USD; null where the trade closed nothing.")
     pnl_pct: SignedFraction | None = Field(description="Realised return; fraction; null as pnl.")
     executed_at: Timestamp
-    source: Source
-    strategy: Name | None
-    session_id: Name | None
+    source: Source = Field(description="Who asked for it.")
+    strategy: Name | None = Field(description="The strategy in force; null: unknown.")
+    session_id: Name | None = Field(description="The session that trades; null: none.")
 
 
 class LargestPosition(Payload):
     symbol: Ticker
-    value: Usd
+    value: Usd = Field(description="Market value; USD.")
     weight: Fraction = Field(description="Of the total value; fraction.")
 
 
@@ -189,15 +189,15 @@ class PortfolioSummary(Payload):
     """`backend:portfolio_summary`."""
 
     timestamp: Timestamp
-    total_value: Usd
-    cash_balance: Usd
-    invested_amount: Usd
-    day_change: Usd
-    day_change_pct: SignedFraction
-    positions_count: Count
-    largest_position: LargestPosition | None
+    total_value: Usd = Field(description="Cash and positions; USD.")
+    cash_balance: Usd = Field(description="Cash; USD.")
+    invested_amount: Usd = Field(description="Market value of all positions; USD.")
+    day_change: Usd = Field(description="Since the previous close; USD.")
+    day_change_pct: SignedFraction = Field(description="Since the previous close; fraction, signed: 0.05 = 5 %.")
+    positions_count: Count = Field(description="Open positions.")
+    largest_position: LargestPosition | None = Field(description="Null: nothing is held.")
     sector_allocation: dict[Name, Fraction] = Field(description="Of the invested amount; fractions that add up to 1.")
-    risk_level: Level
+    risk_level: Level = Field(description="From the largest position's and all positions' share of the total value.")
     diversification_score: Fraction = Field(
         description="0 (one position or none) to 1 (spread as the target number of equal ones)"
     )
@@ -209,14 +209,14 @@ class Alert(Payload):
     alert_id: Name
     type: AlertType
     severity: Severity
-    symbol: Ticker | None
+    symbol: Ticker | None = Field(description="The ticker it is about; null: none.")
     title: Sentence
     message: Sentence
     triggered_at: Timestamp
-    acknowledged: bool
-    auto_dismiss: bool
-    expires_at: Timestamp | None
-    action_required: bool
+    acknowledged: bool = Field(description="A human has seen it.")
+    auto_dismiss: bool = Field(description="May go without a human.")
+    expires_at: Timestamp | None = Field(description="When it goes by itself; null: it stays.")
+    action_required: bool = Field(description="A human has to act.")
 
 
 class SystemHealth(Payload):
@@ -229,9 +229,9 @@ class SystemHealth(Payload):
     database_status: ServiceStatus
     ml_models_status: ServiceStatus
     grok_api_status: ServiceStatus
-    last_trade_execution: Timestamp | None
-    pending_orders_count: Count
-    active_sessions: tuple[Name, ...]
+    last_trade_execution: Timestamp | None = Field(description="Null: nothing was traded yet.")
+    pending_orders_count: Count = Field(description="Orders open at the broker.")
+    active_sessions: tuple[Name, ...] = Field(description="Ids of the sessions that are alive.")
     memory_usage_mb: Number = Field(description="megabytes")
     cpu_usage_pct: Number = Field(description="percent")
     uptime_hours: Number = Field(description="hours")

@@ -11,8 +11,8 @@ from qbot.contract.payloads_ml import HorizonLabel
 class Update(Payload):
     """`qbot:updates`: one change of one key. `revision` grows with every change; a gap means a missed message."""
 
-    key: Name
-    revision: Count
+    key: Name = Field(description="The key that changed.")
+    revision: Count = Field(description="Grows by one with each change of any key.")
     time: Timestamp
     value: JsonValue = Field(description="What the key holds now, as JSON; null: the key is gone.")
 
@@ -39,14 +39,14 @@ class RiskUpdate(Payload):
     """`risk_updates`."""
 
     risk_factor: Fraction = Field(description="Factor on every new position; 0 to 1.")
-    reasons: tuple[Name, ...]
+    reasons: tuple[Name, ...] = Field(description="Names of what lowers it.")
     timestamp: Timestamp
 
 
 class StrategyConfigChange(Payload):
     """`strategy_config`: one setting of the effective configuration changed."""
 
-    key: Name
-    value: JsonValue
+    key: Name = Field(description="The setting.")
+    value: JsonValue = Field(description="What it is now, as JSON.")
     revision: Count = Field(description="Of the effective configuration.")
     timestamp: Timestamp

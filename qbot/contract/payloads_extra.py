@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from qbot.contract.fields import Name, Payload, PriceLimit, Text, Ticker, Timestamp
 
@@ -13,12 +13,21 @@ class AlertAcknowledgement(Payload):
     """One element of `frontend:alert_acknowledgements`."""
 
     alert_id: Name = Field(description="As in backend:alerts_active.")
-    acknowledged_at: Timestamp | None = None
-    session_id: Name | None = None
+    acknowledged_at: Timestamp | None = Field(None, description="When the human saw it.")
+    session_id: Name | None = Field(None, description="The session it was seen in.")
+
+
+_IS_NUMBER: JsonValue = {"type": "number"}
 
 
 class PriceAlert(Payload):
     """One element of `frontend:price_alerts`: a level above or below the price, or both. Raised once for each id."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [level], "properties": {level: _IS_NUMBER}} for level in ("above", "below")]
+        }
+    )
 
     price_alert_id: Name = Field(description="Chosen by the frontend; another level needs another id.")
     symbol: Ticker
@@ -26,7 +35,7 @@ class PriceAlert(Payload):
     below: PriceLimit | None = Field(None, description="Raised when the price is at or below it; USD a share.")
     note: Text | None = Field(None, description="Shown with the alert.")
     created_at: Timestamp | None = None
-    session_id: Name | None = None
+    session_id: Name | None = Field(None, description="The session it was asked for in.")
 
     @model_validator(mode="after")
     def _one_level_at_least(self) -> PriceAlert:
@@ -41,9 +50,9 @@ class TrainingRequest(Payload):
     """`frontend:training_request`: one training for each request_id; while another one runs, it waits."""
 
     request_id: Name = Field(description="Chosen by the frontend; the same id is never trained twice.")
-    reason: Text | None = None
+    reason: Text | None = Field(None, description="For the record.")
     created_at: Timestamp | None = None
-    session_id: Name | None = None
+    session_id: Name | None = Field(None, description="The session it was asked for in.")
 
 
 AlertAcknowledgements = Annotated[tuple[AlertAcknowledgement, ...], Field(max_length=1_000)]

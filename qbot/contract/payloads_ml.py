@@ -24,10 +24,10 @@ from qbot.contract.payloads_backend import Level
 from qbot.types import Action
 
 Horizon = Annotated[
-    str, StringConstraints(pattern=r"^[1-9]\d{0,4}$"), Field(description="minutes ahead, as a string: 15, 30, 60")
+    str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}$"), Field(description="minutes ahead, as a string: 15, 30, 60")
 ]
 HorizonLabel = Annotated[
-    str, StringConstraints(pattern=r"^[1-9]\d{0,4}min$"), Field(description="minutes ahead: 15min, 30min, 60min")
+    str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}min$"), Field(description="minutes ahead: 15min, 30min, 60min")
 ]
 
 
@@ -79,32 +79,32 @@ class PendingPrediction(Payload):
 
     ticker: Ticker
     horizon: Horizon
-    predicted: Price
+    predicted: Price = Field(description="Forecast price; USD a share.")
     timestamp: Timestamp = Field(description="When it was made.")
     eta: Timestamp = Field(description="The time it is for.")
 
 
 class HorizonPrediction(Payload):
-    price: Price
-    confidence: Fraction = Field(description="0 to 1")
+    price: Price = Field(description="Forecast price; USD a share.")
+    confidence: Fraction = Field(description="Calibrated probability of the direction; 0 to 1.")
     change_pct: Percent = Field(description="Of the current price; percent: 1.19 = 1.19 %.")
-    trend: Trend
-    volatility: Level
+    trend: Trend = Field(description="NEUTRAL while the direction is no better than a coin's.")
+    volatility: Level = Field(description="By the width of the forecast's interval.")
 
 
 class TickerPrediction(Payload):
-    current_price: Price
-    predictions: dict[HorizonLabel, HorizonPrediction]
+    current_price: Price = Field(description="Price it was made at; USD a share.")
+    predictions: dict[HorizonLabel, HorizonPrediction] = Field(description="By minutes ahead: 15min, 30min, 60min.")
     recommendation: Action
-    strength: Fraction = Field(description="0 to 1")
-    risk_level: Level
+    strength: Fraction = Field(description="Of the signal; 0 to 1.")
+    risk_level: Level = Field(description="The highest volatility of its forecasts.")
 
 
 class EnhancedPredictions(Payload):
     """`backend:ml_predictions_enhanced`."""
 
     timestamp: Timestamp
-    predictions: dict[Ticker, TickerPrediction]
+    predictions: dict[Ticker, TickerPrediction] = Field(description="By ticker.")
 
 
 class TradingSignal(Payload):
@@ -113,13 +113,13 @@ class TradingSignal(Payload):
     signal_id: Name
     ticker: Ticker
     action: Action
-    strength: Fraction = Field(description="0 to 1")
-    confidence: Fraction = Field(description="0 to 1")
-    predicted_return: SignedFraction
+    strength: Fraction = Field(description="Of the signal; 0 to 1.")
+    confidence: Fraction = Field(description="Of the forecast; 0 to 1.")
+    predicted_return: SignedFraction = Field(description="Fraction, signed: 0.05 = 5 %.")
     time_horizon: HorizonLabel
-    target_price: Price
-    current_price: Price
-    stop_loss: Price | None
+    target_price: Price = Field(description="Forecast price; USD a share.")
+    current_price: Price = Field(description="Price it was made at; USD a share.")
+    stop_loss: Price | None = Field(description="Suggested; USD a share; null: none.")
     generated_at: Timestamp
     expires_at: Timestamp
     used: bool = Field(description="Whether QBot acted on it.")
@@ -129,7 +129,7 @@ class HorizonQuality(Payload):
     count: Count = Field(description="Matured forecasts.")
     mae: Number = Field(description="Mean absolute error; USD a share.")
     mape: Percent = Field(description="Mean absolute error; percent of the price.")
-    rmse: Number = Field(description="USD a share")
+    rmse: Number = Field(description="Root of the mean squared error; USD a share.")
     avg_deviation: Percent = Field(description="Mean absolute deviation; percent.")
 
 
@@ -137,8 +137,8 @@ class PredictionQuality(Payload):
     """One element of `prediction_quality_metrics_history`."""
 
     time: Timestamp
-    window_hours: Number = Field(description="hours")
-    per_horizon: dict[Horizon, HorizonQuality]
+    window_hours: Number = Field(description="How far back it looks; hours.")
+    per_horizon: dict[Horizon, HorizonQuality] = Field(description="By minutes ahead, as a string: 15, 30, 60.")
 
 
 class HorizonMetrics(Payload):
@@ -153,12 +153,12 @@ class HorizonMetrics(Payload):
 class TrainingStatus(Payload):
     """`ml_training_status`."""
 
-    active: bool
+    active: bool = Field(description="A training runs.")
     stage: TrainingStage
-    progress: Fraction = Field(description="0 to 1")
+    progress: Fraction = Field(description="Done so far; 0 to 1.")
     trigger: TrainingTrigger
     event: TrainingEvent
-    detail: Sentence
+    detail: Sentence = Field(description="For a human.")
     started: Timestamp
     updated: Timestamp
 
@@ -169,8 +169,8 @@ class TrainingLogEntry(Payload):
     time: Timestamp
     event: TrainingLogEvent
     trigger: TrainingTrigger
-    detail: Sentence
-    metrics: dict[Horizon, HorizonMetrics]
+    detail: Sentence = Field(description="For a human.")
+    metrics: dict[Horizon, HorizonMetrics] = Field(description="By minutes ahead, as a string; empty unless trained.")
 
 
 class ModelMetrics(Payload):
@@ -178,7 +178,7 @@ class ModelMetrics(Payload):
 
     time: Timestamp
     trigger: TrainingTrigger
-    metrics: dict[Horizon, HorizonMetrics]
+    metrics: dict[Horizon, HorizonMetrics] = Field(description="By minutes ahead, as a string: 15, 30, 60.")
 
 
 class TrainingStats(Payload):
@@ -186,24 +186,24 @@ class TrainingStats(Payload):
 
     time: Timestamp
     trigger: TrainingTrigger
-    raw_rows: Count
-    filtered_rows: Count
-    clean_rows: Count
+    raw_rows: Count = Field(description="Rows read.")
+    filtered_rows: Count = Field(description="Rows with sane prices.")
+    clean_rows: Count = Field(description="Rows of included tickers that can be trained on.")
     tickers_included: tuple[Ticker, ...]
     tickers_excluded: tuple[Ticker, ...]
     min_rows: Count = Field(description="Rows a ticker needs to be included.")
-    degraded_mode: bool
+    degraded_mode: bool = Field(description="No ticker had enough rows; trained on what there was.")
     status: TrainingOutcome
     started: Timestamp
-    metrics: dict[Horizon, HorizonMetrics]
+    metrics: dict[Horizon, HorizonMetrics] = Field(description="By minutes ahead, as a string: 15, 30, 60.")
 
 
 class RetrainStatus(Payload):
     """`retrain_status`."""
 
-    last_retrain: Timestamp | None
-    trigger: TrainingTrigger | None
-    pending: bool
+    last_retrain: Timestamp | None = Field(description="Null: never.")
+    trigger: TrainingTrigger | None = Field(description="What asked for it; null: nothing yet.")
+    pending: bool = Field(description="A training is asked for and has not run.")
 
 
 class Deviation(Payload):
@@ -211,8 +211,8 @@ class Deviation(Payload):
 
     ticker: Ticker
     horizon: Horizon
-    predicted: Price
-    actual: Price
+    predicted: Price = Field(description="Forecast price; USD a share.")
+    actual: Price = Field(description="Price at eta; USD a share.")
     deviation_pct: SignedFraction = Field(description="actual / predicted − 1; fraction.")
     timestamp: Timestamp = Field(description="When the forecast was made.")
     eta: Timestamp = Field(description="The time it was for.")

@@ -61,24 +61,36 @@ class EmergencyKind(StrEnum):
     CANCEL_ALL_ORDERS = "CANCEL_ALL_ORDERS"
 
 
+def _needs(order_type: ManualOrderType, price: str) -> dict[str, JsonValue]:
+    """A schema's words for `_prices_fit_the_type`."""
+    is_it: dict[str, JsonValue] = {"properties": {"order_type": {"const": order_type.value}}}
+    has_it: dict[str, JsonValue] = {"required": [price], "properties": {price: {"type": "number"}}}
+    return {"if": is_it, "then": has_it}
+
+
 class ManualOrder(Payload):
     """One order a human asks for. `order_id` is executed once for ever. Fields QBot does not know are written back."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "allOf": [_needs(ManualOrderType.LIMIT, "limit_price"), _needs(ManualOrderType.STOP_LOSS, "stop_price")]
+        },
+    )
 
-    order_id: Name
+    order_id: Name = Field(description="Chosen by the frontend; one id is one order, for ever.")
     symbol: Ticker
     side: OrderSide
     quantity: Annotated[Shares, Field(gt=0)]
-    order_type: ManualOrderType
+    order_type: ManualOrderType = Field(description="STOP_LOSS: a market order once stop_price is reached.")
     limit_price: PriceLimit | None = Field(None, description="USD a share; LIMIT needs it.")
     stop_price: PriceLimit | None = Field(None, description="USD a share; STOP_LOSS needs it.")
     time_in_force: ManualTimeInForce = ManualTimeInForce.DAY
     created_at: Timestamp | None = None
-    created_by: Text | None = None
+    created_by: Text | None = Field(None, description="Who asked.")
     session_id: Name | None = None
-    status: ManualOrderStatus = ManualOrderStatus.PENDING
-    priority: Priority = Priority.MEDIUM
+    status: ManualOrderStatus = Field(ManualOrderStatus.PENDING, description="A frontend writes PENDING alone.")
+    priority: Priority = Field(Priority.MEDIUM, description="CRITICAL goes first, then by age.")
     status_reason: Sentence | None = Field(None, description="Why QBot rejected or cancelled it (extension).")
     updated_at: Timestamp | None = Field(None, description="When QBot last changed the status (extension).")
 
@@ -126,7 +138,9 @@ def _keep_malformed(value: Any, _: ValidatorFunctionWrapHandler) -> ManualOrder 
         return MalformedOrder(raw=value, problem=describe(error))
 
 
-ManualOrderItem = Annotated[ManualOrder | MalformedOrder, WrapValidator(_keep_malformed)]
+ManualOrderItem = Annotated[
+    ManualOrder | MalformedOrder, WrapValidator(_keep_malformed, json_schema_input_type=ManualOrder)
+]
 ManualOrders = Annotated[tuple[ManualOrderItem, ...], Field(max_length=1_000)]
 
 
@@ -134,8 +148,8 @@ class EmergencyAction(Payload):
     """`frontend:emergency_actions`. Only what decides is strict: a stop must not fail for the form of its time."""
 
     action: EmergencyKind
-    reason: Text = ""
+    reason: Text = Field("", description="For a human.")
     timestamp: LenientTimestamp | None = Field(None, description="With session_id, the identity of the action.")
-    session_id: Name | None = None
+    session_id: Name | None = Field(None, description="The session it was asked for in.")
     confirmed: bool = Field(False, description="Acts only when true.")
     force: bool = Field(False, description="Override checks: with the market closed, do not wait for the open.")

@@ -40,12 +40,12 @@ class TradingStatus(Payload):
     """`trading_status`."""
 
     last_run: Timestamp | None
-    last_error: Sentence | None
-    trades_today: Count
+    last_error: Sentence | None = Field(description="Null: the last cycle had none.")
+    trades_today: Count = Field(description="Orders this New York day.")
     total_volume: Usd = Field(description="Traded today, buys and sells; USD.")
     active: bool = Field(description="Whether QBot trades.")
     next_run: Timestamp | None
-    worker_pid: Count | None
+    worker_pid: Count | None = Field(description="Process id of the worker.")
     stop_reason: Sentence | None = Field(None, description="Why it does not trade, such as emergency_stop.")
 
 
@@ -66,8 +66,8 @@ class SystemStatus(Payload):
     uptime_seconds: Count = Field(description="seconds")
     memory_usage_mb: Number = Field(description="megabytes, resident, all processes of QBot")
     cpu_usage_percent: Number = Field(description="percent")
-    market_open: bool | None = None
-    last_market_check: Timestamp | None = None
+    market_open: bool | None = Field(None, description="The exchange is open.")
+    last_market_check: Timestamp | None = Field(None, description="When that was last looked at.")
 
 
 class PortfolioPosition(Payload):
@@ -90,8 +90,8 @@ class TradeLogEntry(Payload):
     qty: Quantity
     price: Price | None = Field(None, description="Price of the trade; USD a share.")
     total_value: Usd | None = Field(None, description="qty × price; USD.")
-    reason: Sentence | None = None
-    order_id: Name | None = None
+    reason: Sentence | None = Field(None, description="Why, for a human.")
+    order_id: Name | None = Field(None, description="The broker's id.")
     status: Name | None = Field(None, description="The venue's word: submitted, filled …")
     current_price: Price | None = Field(None, description="Price the decision was made at; USD a share.")
     predicted_price: Price | None = Field(None, description="Forecast the decision was made on; USD a share.")
@@ -102,10 +102,10 @@ class TradeLogEntry(Payload):
 class MarketStatus(Payload):
     """`market_status`."""
 
-    market_open: bool
+    market_open: bool = Field(description="The exchange is open now.")
     current_time_et: EasternTimestamp
-    next_open: Timestamp | None
-    trading_day: bool
+    next_open: Timestamp | None = Field(description="Null: unknown.")
+    trading_day: bool = Field(description="The exchange opens today.")
     market_session: MarketSession
 
 
