@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from qbot import cli_contract
 from qbot.demo.command import demo
 from qbot.errors import ConfigError, QBotError, StackError
 from qbot.settings import ROOT, settings
@@ -18,6 +19,7 @@ HELP = "QBot trades US equities on a paper account. Its data are in .qbot/main; 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.command()(demo)
+app.add_typer(cli_contract.app, name="contract")
 
 
 @app.command()
@@ -40,7 +42,10 @@ def _tell_ready(stack: object) -> None:
     values = stack.settings
     market = "its own paper exchange" if stack.embedded_exchange else "Alpaca"
     typer.echo(f"QBot is up, trading at {market}. Ctrl-C ends it.")
-    typer.echo(f"  Redis   127.0.0.1:{values.redis_port}   logs {values.home / 'logs'}")
+    by_hand = settings().redis_frontend_password.get_secret_value()
+    where = "QBOT_REDIS_FRONTEND_PASSWORD" if by_hand else "redis_frontend_password in secrets.json"
+    typer.echo(f"  Redis   127.0.0.1:{values.redis_port}   a frontend's password: {where}")
+    typer.echo(f"  data    {values.home}   logs in logs/, passwords in secrets.json")
     typer.echo(f"  Flower  http://127.0.0.1:{values.flower_port}   user {values.flower_user}, password in secrets.json")
 
 

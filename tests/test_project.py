@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
+from redis import Redis
+from redis.exceptions import NoPermissionError
 
 from qbot.settings import ROOT, Settings
+from qbot.stack import programs, redis
 from tasks.app import QUEUES
+from tests.support.servers import free_port, running, wait_until
 
 KNOWN = {f"QBOT_{name.upper()}" for name in Settings.model_fields} | {"QBOT_CLOCK_FILE", "QBOT_QUEUE"}
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -65,6 +72,40 @@ def test_containers_get_only_known_variables_and_no_secret_of_ours() -> None:
             assert not name.startswith("QBOT_") or name in KNOWN
             if re.search("PASSWORD|SECRET|API_KEY", name):
                 assert str(value).startswith("${")
+
+
+def test_the_redis_of_the_containers_has_the_users_of_ours_and_knows_no_password_of_qbots(tmp_path: Path) -> None:
+    """Its options, tried on the server of the wheel, with the file that the one-shot service writes."""
+    users, server = SERVICES["redis-users"], SERVICES["redis"]
+    assert server["depends_on"]["redis-users"]["condition"] == "service_completed_successfully"
+    assert users["user"] == server["user"]  # else the server could not read its file
+    assert set(server["environment"]) == {"VALKEYCLI_AUTH"}
+    assert set(re.findall(r"QBOT_\w+", str(server["environment"]))) == {"QBOT_REDIS_VIEWER_PASSWORD"}
+    passwords = {name: f"only-for-tests-{name[-17:]}" for name in users["environment"]}
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)} | passwords
+    script = users["command"][2].replace("/acl/", f"{tmp_path}/")
+    subprocess.run(["sh", "-c", script], env=environment, cwd=ROOT, check=True)
+    assert (tmp_path / "users.acl").stat().st_mode & 0o777 == 0o600
+    port = free_port()
+    replaced = {"valkey-server": str(redis.binary()), "/acl/users.acl": f"{tmp_path}/users.acl", "/data": str(tmp_path)}
+    command = [replaced.get(word, word) for word in server["command"]]
+    values = Settings(_env_file=None, redis_port=port, redis_password=SecretStr(passwords["QBOT_REDIS_PASSWORD"]))
+    with running([*command, "--port", str(port), "--bind", "127.0.0.1"], tmp_path / "log"):
+        wait_until(lambda: programs.redis_answers(values), "the server")
+        frontend = Redis(port=port, password=passwords["QBOT_REDIS_FRONTEND_PASSWORD"])
+        with pytest.raises(NoPermissionError):
+            frontend.set("system_status", "{}")
+        frontend.close()
+
+
+def test_the_two_servers_of_the_board_are_set_alike(tmp_path: Path) -> None:
+    words = SERVICES["redis"]["command"][1:]
+    theirs = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+    ours = dict(line.split(" ", 1) for line in Path(redis.prepare(tmp_path, 1, "")[1]).read_text().splitlines()[1:])
+    own_place = {"aclfile", "dir", "bind", "port", "protected-mode", "daemonize", "logfile"}
+    assert {name: value.strip('"') for name, value in ours.items() if name not in own_place} == {
+        name: value for name, value in theirs.items() if name not in own_place
+    }
 
 
 def test_only_those_who_trade_get_the_brokers_keys() -> None:

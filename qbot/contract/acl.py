@@ -1,22 +1,20 @@
-"""Who may do what on Redis: the users of the server, made from the contract. `python -m qbot.contract.acl` prints them.
+"""Who may do what on Redis: the users of the server, made from the contract.
 
 `backend` is QBot itself, with Celery and Flower. `frontend` reads what the contract documents and writes what it gives
 to frontends. `viewer` only reads. `default` is whoever logs in with a password alone, as the frontends' documents say:
-it is the frontend by another name. The file holds hashes, no passwords. Needs Valkey, or Redis from 7.0: Redis 6 cannot
-let a user read some keys and write others.
+it is the frontend by another name. The file holds hashes, no passwords. It needs Valkey, or Redis from 7.0: Redis 6
+cannot let a user read some keys and write others.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Mapping
 
 from qbot.contract import keys
 from qbot.contract.key import TICKER_SLOT, Direction
 from qbot.errors import ConfigError
-from qbot.settings import Settings
 
 BACKEND, FRONTEND, VIEWER, BY_PASSWORD_ALONE = "backend", "frontend", "viewer", "default"
 DOCUMENTED_PASSWORD = "pass123"  # everybody knows it: for the demo alone
@@ -78,19 +76,6 @@ def refuse_weak(passwords: Mapping[str, str]) -> None:
             )
 
 
-def of_settings(values: Settings, *, demo: bool = False) -> str:
-    """The ACL file of an installation. Raises ConfigError on weak passwords; `demo` takes the frontends' as it is."""
-    backend, frontend, viewer = (
-        secret.get_secret_value()
-        for secret in (values.redis_password, values.redis_frontend_password, values.redis_viewer_password)
-    )
-    checked = {"QBOT_REDIS_PASSWORD": backend, "QBOT_REDIS_VIEWER_PASSWORD": viewer}
-    if not demo:
-        checked["QBOT_REDIS_FRONTEND_PASSWORD"] = frontend
-    refuse_weak(checked)
-    return users_file(backend, frontend, viewer)
-
-
 def _user(name: str, password: str, rules: Iterable[str]) -> str:
     return " ".join(["user", name, "reset", "on", f"#{hashlib.sha256(password.encode()).hexdigest()}", *rules])
 
@@ -105,17 +90,3 @@ def _patterns(names: Iterable[str]) -> list[str]:
 
 
 _STAMPS = _patterns([keys.WRITTEN, keys.REVISION_COUNTER])
-
-
-def main() -> int:
-    """Prints the ACL file that the environment's passwords make."""
-    try:
-        sys.stdout.write(of_settings(Settings()))
-    except ConfigError as error:
-        sys.stderr.write(f"qbot: {error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,7 +19,7 @@ from qbot import clock
 from qbot.contract import acl
 from qbot.errors import StackError
 from qbot.settings import Settings
-from qbot.stack import child, environment, lock, ports, programs, replay, secrets
+from qbot.stack import child, environment, lock, ports, programs, redis, replay, secrets
 from qbot.stack.supervise import TICK_S, ProcessHealth, Program, Supervisor
 
 STATUS_FILE = "status.json"
@@ -42,7 +42,7 @@ class Stack:
         """Raises ConfigError where a password of Redis is a placeholder; `demo` allows the documents' one."""
         self.embedded_exchange = not settings.alpaca_api_key.get_secret_value()
         self.settings = _of_this_stack(secrets.with_secrets(settings), self.embedded_exchange)
-        self._redis_users = acl.of_settings(self.settings, demo=demo)
+        self._redis_users = redis.users(self.settings, demo=demo)
         self.replay: replay.Replay | None = None
         self._supervisor: Supervisor | None = None
         self._stop_asked = False

@@ -73,6 +73,18 @@ def test_children_get_every_setting_but_only_those_who_trade_get_the_brokers_key
     assert not any(name.startswith("QBOT_") for name in environment.plain())
 
 
+def test_no_child_knows_the_passwords_of_frontends_and_env_does_not_bring_them_back(tmp_path: Path) -> None:
+    values = secrets.with_secrets(settings(tmp_path))
+    env = environment.of_children(values, None)
+    others = {values.redis_frontend_password.get_secret_value(), values.redis_viewer_password.get_secret_value()}
+    assert not others & set(env.values())
+    assert (env["QBOT_REDIS_USER"], env["QBOT_REDIS_PASSWORD"]) == (
+        "backend",
+        values.redis_password.get_secret_value(),
+    )
+    assert env["QBOT_REDIS_FRONTEND_PASSWORD"] == env["QBOT_REDIS_VIEWER_PASSWORD"] == ""
+
+
 # ports
 
 
