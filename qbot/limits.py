@@ -23,6 +23,10 @@ QUOTE_MAX_AGE_S = 900  # three missed fetches of 5 minutes: beyond it the price 
 FORECAST_LIFE_SHARE = 0.5  # a forecast expires after half its horizon
 BAR_MAX_AGE_S = 1_200  # a forecast needs bars at most four intervals old
 
+# A key that follows the market is not called stale before this much wall time: in a replay, where three intervals may
+# be 15 s, a busy machine can hold a run up for longer. Measured on an idle one: a third of the allowed age.
+REPLAY_MIN_MAX_AGE_S = 30.0
+
 CLOCK_SKEW_S = 60  # a quote stamped further in the future than this is not believed
 
 # Losses have no documented key.

@@ -1,0 +1,1 @@
+"""What the `qbot contract …` commands do: find the installation, check, follow, explain and write its board."""
