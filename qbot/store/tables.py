@@ -216,6 +216,8 @@ alerts = sa.Table(
     sa.Column("triggered_at_wall", Time, nullable=False),
     sa.Column("expires_at_wall", Time, nullable=False),
     sa.Column("acknowledged", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("acknowledged_by", sa.Text, comment="the UI session of the human who saw it, where it was named"),
+    sa.Column("acknowledged_at_wall", Time),
     sa.Index(None, "expires_at_wall"),
 )
 
@@ -227,6 +229,56 @@ handled = sa.Table(
     sa.Column("outcome", JSONB, nullable=False),
     sa.Column("at_wall", Time, nullable=False),
     comment="what a frontend asked for once and must never be done twice",
+)
+
+manual_orders = sa.Table(
+    "manual_orders",
+    metadata,
+    sa.Column("order_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, sa.Identity(), nullable=False, unique=True, comment="in the order first seen"),
+    sa.Column("body", sa.JSON, nullable=False, comment="the order as first seen; json, not jsonb: kept as it came"),
+    sa.Column("first_seen_wall", Time, nullable=False),
+    sa.Column("final_shown_wall", Time, comment="when its final status stood on the board; from then on it may go"),
+    sa.Index("ix_manual_orders_owed", "number", postgresql_where=sa.text("final_shown_wall IS NULL")),
+    comment="what a frontend asked for by hand outlives the shared array it was read from",
+)
+
+ui_sessions = sa.Table(
+    "ui_sessions",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("first_seen_wall", Time, nullable=False),
+    sa.Column("last_seen_wall", Time, nullable=False),
+    sa.Column("ended_at_wall", Time, comment="when it was found stale; a later write opens it again"),
+    sa.Index(None, "last_seen_wall"),
+)
+
+input_sightings = sa.Table(
+    "input_sightings",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("elements", JSONB, nullable=False, comment="what the key held at the last look: only news is a heartbeat"),
+    sa.Column("seen_wall", Time, nullable=False),
+)
+
+last_good_inputs = sa.Table(
+    "last_good_inputs",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("seen_wall", Time, nullable=False),
+    comment="the last valid value of inputs that go on to matter while the key is invalid",
+)
+
+training_requests = sa.Table(
+    "training_requests",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("session_id", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("asked_at_wall", Time, nullable=False),
+    sa.Column("training_id", sa.Text, sa.ForeignKey("trainings.training_id"), comment="null while it waits"),
+    sa.Index("ix_training_requests_waiting", "asked_at_wall", postgresql_where=sa.text("training_id IS NULL")),
 )
 
 task_ticks = sa.Table(
