@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from qbot import configuration, execution, session
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
-from qbot.contract.key import Key
+from qbot.contract.key import Direction, Key
 from qbot.contract.payloads_autotrading import AutotradingStatus
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_channels import StrategyConfigChange
@@ -42,6 +42,9 @@ SWITCH_KEYS: tuple[Key[Any], ...] = (
     keys.AUTOTRADING_STATUS,
     keys.RISK_SETTINGS,
     keys.SENTINEL,
+)
+OTHER_INPUTS = tuple(  # what others write and is no setting
+    key for key in keys.ENTRIES.values() if key.direction is not Direction.BACKEND and key not in configuration.SOURCES
 )
 LOST = "Redis lost its data or went back to older ones: what stands there starts nothing, a new start is needed"
 
@@ -87,6 +90,18 @@ def live_problem(rt: Runtime, config: TradingConfig) -> str | None:
     if not rt.settings.allow_live:
         return "paper_mode is false, but QBOT_ALLOW_LIVE is not true: QBot stays on paper"
     return "live trading is not offered by this version: QBot stays on paper"
+
+
+def bad_inputs(rt: Runtime) -> dict[str, str]:
+    """What is wrong with the inputs that are no settings, by key, with an alert for each. What they held still holds.
+
+    The alert about an emergency action comes from the one who would have to carry it out.
+    """
+    problems = rt.board.read_many(OTHER_INPUTS).problems
+    for name in sorted(problems.keys() - {keys.EMERGENCY_ACTIONS.name}):
+        title, message = "An input is unreadable", f"{name}: {problems[name]}"
+        raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, title, message)
+    return problems
 
 
 def _announce(rt: Runtime, before: Mapping[str, Any], after: Mapping[str, Any], revision: int) -> None:

@@ -94,8 +94,10 @@ def session(rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours)
     used = _usage(rt, settings, now)
     error = last.last_error if last else None
     trading_now = hours.is_open and _within_hours(settings, now)
-    status = projections.backend_status(switch, error=error, problem=settings.problem, market_open=trading_now)
-    wrong = error or settings.problem
+    unreadable = control.bad_inputs(rt)
+    waiting = settings.problem or unreadable.get(keys.EMERGENCY_ACTIONS.name)  # either lets no entry through
+    status = projections.backend_status(switch, error=error, problem=waiting, market_open=trading_now)
+    wrong = error or settings.problem or "; ".join(f"{name}: {why}" for name, why in unreadable.items()) or None
     held = rt.board.read(keys.PORTFOLIO_POSITIONS).value or ()
     writes: Writes = [
         (keys.AUTOTRADING_BACKEND_STATUS, status),

@@ -1,0 +1,224 @@
+"""Thousands of bad values under every key a frontend may write: nothing trades, the last good holds, it is told.
+
+Every value is judged by the contract's own words: what `Key.reading` calls good, and chance makes some so, has to be
+followed; of all others nothing may come but a report.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from qbot import emergency, pipeline
+from qbot.contract import keys
+from qbot.contract.key import Key, Reading
+from qbot.contract.payloads_autotrading import AutotradingStatus, BackendStatus
+from qbot.contract.payloads_orders import EmergencyKind, MalformedOrder, ManualOrder, ManualOrderStatus
+from qbot.session import FRONTEND_SOURCE
+from qbot.store import state
+from qbot.store.engine import transaction
+from tests.support.bad_values import INPUTS, Bad, broken_fields, paths, random_bad, structural
+from tests.support.fuzzed import DOCUMENTS, SETTINGS_KEYS, STOPS_ENTRIES, Fuzzed, Holding
+from tests.support.runtime import World
+
+BAD_AS_A_WHOLE, BAD_A_FIELD, BAD_BY_CHANCE, BAD_IN_ALL = 100, 15, 40, 3_500
+SAMPLES = 8  # of the bad values of a key, for what takes longer
+RANDOM = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+PENDING = ManualOrderStatus.PENDING
+
+STARTERS = {key.name for key in (keys.AUTOTRADING_ENABLED, keys.TRADING_SETTINGS, keys.AUTOTRADING_STATUS)}
+every_input = pytest.mark.parametrize("key", INPUTS, ids=lambda key: key.name)
+every_input_and_state = pytest.mark.parametrize(
+    ("key", "on"),
+    [(key, on) for key in INPUTS for on in (True, False) if on or key.name in STARTERS],
+    ids=lambda part: getattr(part, "name", {True: "on", False: "off"}.get(part)),
+)
+
+
+def judge(fuzzed: Fuzzed, value: Bad) -> bool:
+    """A good value, the one to judge, and a look at what came of it. True when it was a bad one."""
+    before = fuzzed.good()
+    due = _emergency_due(fuzzed, value)
+    reading = fuzzed.bad(value)
+    items = reading.value if fuzzed.key.name == keys.MANUAL_ORDERS.name and reading.value else ()
+    if reading.problem is None:
+        _followed(fuzzed, reading, before, due)
+        return any(isinstance(item, MalformedOrder) for item in items)
+    assert fuzzed.holding() == before
+    _told(fuzzed, reading)
+    return True
+
+
+def _emergency_due(fuzzed: Fuzzed, value: Bad) -> EmergencyKind | None:
+    """What a value that is by chance a good emergency asks for, unless it was carried out before."""
+    if fuzzed.key.name != keys.EMERGENCY_ACTIONS.name or value.redis_type != "string":
+        return None
+    action: Any = fuzzed.key.reading(value.raw).value
+    return action.action if action and action.confirmed and not emergency._done(fuzzed.world.rt, action) else None
+
+
+def _told(fuzzed: Fuzzed, reading: Reading[Any]) -> None:
+    """An alert names the problem; that of an emergency is critical; a settings key makes entries wait."""
+    name, problem = fuzzed.key.name, str(reading.problem)
+    alerts = fuzzed.alerts(problem)
+    assert alerts, f"no alert about {problem}"
+    assert name != keys.EMERGENCY_ACTIONS.name or "CRITICAL" in alerts
+    assert emergency.pending(fuzzed.world.rt) is (name == keys.EMERGENCY_ACTIONS.name)
+    assert (fuzzed.settings.invalid is not None) is (name in SETTINGS_KEYS)
+    assert name not in SETTINGS_KEYS or f"{name}: {problem}" in str(fuzzed.settings.invalid)
+
+
+def _followed(fuzzed: Fuzzed, reading: Reading[Any], before: Holding, due: EmergencyKind | None) -> None:
+    """What a good value has to do, and nothing beyond it."""
+    now, value, name = fuzzed.holding(), reading.value, fuzzed.key.name
+    assert fuzzed.settings.invalid is None and not emergency.pending(fuzzed.world.rt)
+    wanted_on, latched = before.on, False
+    if name == keys.AUTOTRADING_ENABLED.name and (value.enabled is False or value.source == FRONTEND_SOURCE):
+        wanted_on = wanted_on if value.enabled is None else value.enabled
+    if name == keys.TRADING_SETTINGS.name and value.enabled is not None:
+        wanted_on = value.enabled
+    if name == keys.AUTOTRADING_STATUS.name:
+        wanted_on = wanted_on and value is AutotradingStatus.ACTIVE
+    if name == keys.RISK_SETTINGS.name:
+        latched = bool(value.emergency_stop_active)
+    if due is not None:
+        latched = due is not EmergencyKind.CANCEL_ALL_ORDERS
+    assert (now.on, now.latched) == (wanted_on and not latched, latched)
+    if name in DOCUMENTS:
+        with transaction(fuzzed.world.engine) as connection:
+            stored = state.newest_settings(connection)["documents"][DOCUMENTS[name]]
+        given = value.model_dump(mode="json", exclude_unset=True)
+        assert {part: stored[part] for part in given} == given or name == keys.AUTOTRADING_ENABLED.name
+    orders = [item for item in value if isinstance(item, ManualOrder)] if name == keys.MANUAL_ORDERS.name else []
+    assert now.asked_of_the_venue[0] - before.asked_of_the_venue[0] <= sum(order.status is PENDING for order in orders)
+    if name == keys.MANUAL_ORDERS.name:
+        _settled(fuzzed)
+    if wanted_on == before.on and not latched and due is None:
+        assert now.asked_of_the_venue[1:] == before.asked_of_the_venue[1:]
+
+
+def _settled(fuzzed: Fuzzed) -> None:
+    """Every element that can say so has a status; one that is no order says REJECTED and why."""
+    for item in fuzzed.world.rt.board.read(keys.MANUAL_ORDERS).value or ():
+        if isinstance(item, ManualOrder):
+            assert item.status is not PENDING
+        elif isinstance(item.raw, dict):
+            assert item.raw["status"] == "REJECTED" and item.raw["status_reason"]
+
+
+# --- every bad value there is a list of -------------------------------------------------------------------------------
+
+
+@every_input_and_state
+def test_whatever_is_wrong_as_a_whole_changes_nothing_and_is_told(world: World, key: Key[Any], on: bool) -> None:
+    fuzzed = Fuzzed(world, key, on)
+    assert sum(judge(fuzzed, value) for value in structural(key)) >= BAD_AS_A_WHOLE
+
+
+@every_input
+def test_whatever_is_wrong_in_one_field_changes_nothing_and_is_told(world: World, key: Key[Any]) -> None:
+    fuzzed = Fuzzed(world, key, on=True)
+    found = sum(judge(fuzzed, value) for value in broken_fields(key, fuzzed.dangerous))
+    assert found >= BAD_A_FIELD * len(paths(key.name))
+
+
+@every_input_and_state
+def test_whatever_chance_writes_changes_nothing_and_is_told(world: World, key: Key[Any], on: bool) -> None:
+    fuzzed = Fuzzed(world, key, on)
+    seen: set[Bad] = set()
+
+    @RANDOM
+    @given(random_bad(key, fuzzed.dangerous))
+    def tried(value: Bad) -> None:
+        if judge(fuzzed, value):
+            seen.add(value)
+
+    tried()
+    assert len(seen) >= BAD_BY_CHANCE
+
+
+def test_these_are_thousands() -> None:
+    fields = sum(len(paths(key.name)) for key in INPUTS)
+    assert len(INPUTS) * (BAD_AS_A_WHOLE + BAD_BY_CHANCE) + fields * BAD_A_FIELD > BAD_IN_ALL
+
+
+# --- whole tasks ------------------------------------------------------------------------------------------------------
+
+
+def samples(fuzzed: Fuzzed) -> list[Bad]:
+    """Some of each sort of the values that the contract calls bad: every so-many-th of them."""
+    every = [*structural(fuzzed.key), *broken_fields(fuzzed.key, fuzzed.dangerous)]
+    bad = [one for one in every if one.redis_type != "string" or fuzzed.key.reading(one.raw).problem]
+    return bad[:: max(1, len(bad) // SAMPLES)]
+
+
+def everything(world: World) -> None:
+    """One tick of every task that reads what frontends write."""
+    world.wall.advance(seconds=1)
+    world.market.advance(seconds=1)
+    pipeline.emergency_handler(world.rt)
+    pipeline.process_manual_orders(world.rt)
+    pipeline.trade_bot(world.rt)
+    pipeline.sync_frontend_settings(world.rt)
+    pipeline.monitor_autotrading_frontend(world.rt)
+    pipeline.update_backend_responses(world.rt)
+    pipeline.system_heartbeat(world.rt)
+
+
+def shown(world: World) -> tuple[BackendStatus, str | None]:
+    return world.told(keys.AUTOTRADING_BACKEND_STATUS), world.told(keys.AUTOTRADING_ERROR)
+
+
+@every_input_and_state
+def test_every_task_goes_on_and_frontends_are_told_until_a_good_value_comes(
+    world: World, key: Key[Any], on: bool
+) -> None:
+    fuzzed = Fuzzed(world, key, on)
+    well = BackendStatus.RUNNING if on else BackendStatus.STOPPED
+    for value in samples(fuzzed):
+        fuzzed.good()
+        everything(world)
+        assert shown(world) == (well, None)
+        before = fuzzed.good()
+        problem = fuzzed.bad(value).problem
+        everything(world)
+        assert fuzzed.holding() == before
+        status, error = shown(world)
+        assert status is (BackendStatus.CONFIG_ERROR if key.name in STOPS_ENTRIES else well)
+        assert problem and error and f"{key.name}: {problem}" in error
+        assert any(problem in alert.message for alert in world.told(keys.ALERTS_ACTIVE))
+
+
+@every_input
+def test_a_forecast_is_traded_only_when_nothing_that_decides_is_bad(world: World, key: Key[Any]) -> None:
+    fuzzed = Fuzzed(world, key, on=True)
+    bad = samples(fuzzed)
+    for value in bad if key.name in STOPS_ENTRIES else bad[:1]:
+        before = fuzzed.good()
+        world.believe("SPY", 0.01)
+        fuzzed.bad(value)
+        everything(world)
+        if key.name in STOPS_ENTRIES:
+            assert fuzzed.holding() == before
+    if key.name in STOPS_ENTRIES:
+        fuzzed.good()
+        everything(world)
+    assert [order["symbol"] for order in world.sent() if order["symbol"] == "SPY"] == ["SPY"]
+
+
+@every_input
+def test_whatever_stands_under_one_key_a_stop_by_another_works(world: World, key: Key[Any]) -> None:
+    fuzzed = Fuzzed(world, key, on=True)
+    other = keys.AUTOTRADING_STATUS if key.name == keys.AUTOTRADING_ENABLED.name else keys.AUTOTRADING_ENABLED
+    for value in samples(fuzzed)[:: max(1, SAMPLES // 3)]:
+        fuzzed.good()
+        fuzzed.bad(value)
+        if other is keys.AUTOTRADING_STATUS:
+            world.say(other, "STOPPED")
+        else:
+            world.redis.delete(other.name)
+        pipeline.emergency_handler(world.rt)
+        assert not fuzzed.switch().on
+        assert [order["symbol"] for order in world.resting("buy")] == ["MSFT"]  # the human's own
