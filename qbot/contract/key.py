@@ -42,7 +42,7 @@ class Reading(Generic[T]):
     value: T | None
     problem: str | None
     present: bool
-    fingerprint: str | None  # sha256 of the raw bytes: tells one write from the next
+    fingerprint: str | None  # sha256 of the raw bytes, tells one write from the next; None only when absent
 
 
 @dataclass(frozen=True)
