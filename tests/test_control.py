@@ -201,7 +201,7 @@ def test_after_flushall_it_is_off_says_why_and_needs_a_new_start(world: World) -
 
 def test_a_start_that_reappears_with_an_old_backup_of_redis_starts_nothing(world: World) -> None:
     started(world)
-    backup: dict[Any, Any] = {key: world.redis.get(key) for key in world.redis.scan_iter()}
+    backup: dict[Any, Any] = {key: world.redis.get(key) for key in world.redis.scan_iter(_type="string")}
     by_del(world)
     assert not control.sync_switch(world.rt).on
     world.redis.flushall()
