@@ -6,34 +6,31 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
 
 import redis
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from qbot import clock
-from qbot.console import checks, describing, effects, installation, watching, writing
-from qbot.console.changes import Part
+from qbot.console import checks, describing, drawing, effects, installation, watching, writing
 from qbot.console.installation import Installation
 from qbot.console.text import cut, printable
 from qbot.contract import keys
 from qbot.contract.checking import Looked, Report, check, judge
-from qbot.contract.key import Direction
 from qbot.contract.looking import fetch, look, stamps
 from qbot.contract.names import UnknownKey, find, groups
 from qbot.errors import QBotError
+from qbot.settings import ROOT
+from qbot.stack.redis import users
 
 P = ParamSpec("P")
 R = TypeVar("R")
 LOOK_EVERY_S = 1.0
-NAME_WIDTH = 34  # of the longest key
+DOCS = ROOT / "docs"
 SHOWN_BYTES = 2_000  # of a value that is invalid
-PIPE_WIDTH = 500  # of a line that no terminal cuts
-TREND = {1: "green", 0: "", -1: "red"}
-SIDE = {Direction.FRONTEND: "cyan", Direction.BOTH: "magenta", Direction.BACKEND: "bold"}
 HELP = """The Redis contract between QBot and its frontends: check it, follow it, write to it, read it.
 
 The commands find the installation that runs here by themselves: the configured one, else the demo. They say which on
@@ -98,7 +95,7 @@ def check_command(
         typer.echo(json.dumps(checks.as_json(report, found.told()), indent=2))
     else:
         console = Console(highlight=False)
-        for line in checks.lines(report, _width(console)):
+        for line in checks.lines(report, drawing.width(console)):
             console.print(line, soft_wrap=not console.is_terminal)
     raise typer.Exit(0 if report.whole else 1)
 
@@ -172,40 +169,13 @@ def watch(
         with installation.reaching(found):
             lines = watching.follow(lambda: installation.client(found), listened, follower, lambda: False)
             for line in lines:
-                _tell(line, console, as_json)
+                drawing.tell(line, console, as_json)
     except KeyboardInterrupt:
         typer.echo(err=True)  # past the ^C of the terminal
         raise typer.Exit(0) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(0) from None
-
-
-def _tell(line: watching.Line, console: Console, as_json: bool) -> None:
-    if line.key is None:
-        typer.secho(f"-- {line.words[0].words}", fg="yellow", err=as_json)
-    elif as_json:
-        sys.stdout.write(f"{line.raw}\n")
-    else:
-        text = _as_text(line)
-        text.truncate(_width(console), overflow="ellipsis")
-        console.print(text, soft_wrap=True)
-    sys.stdout.flush()
-
-
-def _as_text(line: watching.Line) -> Text:
-    name = line.key or ""
-    entry = keys.ENTRIES.get(name)
-    text = Text(no_wrap=True)
-    text.append(f"{(line.time or '')[11:19]:<8} {'' if line.revision is None else line.revision:>7} ", "dim")
-    text.append(printable(name), SIDE[entry.direction] if entry else "yellow")
-    text.append("  ")
-    text.append_text(_words(line.words))
-    return text
-
-
-def _words(parts: Any) -> Text:
-    return Text(", ").join(Text(part.words, TREND[part.direction]) for part in parts if isinstance(part, Part))
 
 
 # --- the contract itself ---------------------------------------------------------------------------------------------
@@ -221,25 +191,47 @@ def show(
     if name is None:
         for group, entries in groups().items():
             console.print(Text(group, "bold"))
-            console.print(_table(describing.listing(entries), ("", "cyan", "dim"), NAME_WIDTH))
+            console.print(drawing.table(describing.listing(entries), ("", "cyan", "dim"), drawing.NAME_WIDTH))
         console.print("`qbot contract show KEY` tells more of one.")
         return
     key = find(name)
     console.print(Text(key.name, "bold"))
-    console.print(_table(describing.facts(key), ("dim", "")))
+    console.print(drawing.table(describing.facts(key), ("dim", "")))
     console.print(Text("\nfields", "bold"))
-    console.print(_table(describing.fields(key), ("", "cyan", "dim")))
+    console.print(drawing.table(describing.fields(key), ("", "cyan", "dim")))
     console.print(Text("\nexample", "bold"))
     console.print(Text(describing.example(key)), soft_wrap=True)
 
 
-def _table(rows: Any, styles: tuple[str, ...], first: int | None = None) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for number, style in enumerate(styles):
-        table.add_column(style=style, overflow="fold", no_wrap=number == 0, min_width=None if number else first)
-    for row in rows:
-        table.add_row(*(Text(each) for each in row))
-    return table
+@app.command()
+@told
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where they go.")] = DOCS,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit status 1 when a file is not current.")
+    ] = False,
+) -> None:
+    """Write the contract for other languages: JSON Schema, AsyncAPI, TypeScript, C++ header, and contract.md."""
+    from qbot.contract import exports
+
+    if check:
+        old = exports.stale(folder)
+        for path in old:
+            typer.echo(f"not current: {folder / path}", err=True)
+        raise typer.Exit(1 if old else 0)
+    for path in exports.write(folder) or ["nothing: all files are current"]:
+        typer.echo(f"written: {path}")
+
+
+@app.command()
+@told
+def acl(context: typer.Context) -> None:
+    """Print the users of Redis (an ACL file) for a server of your own. It holds hashes, no passwords.
+
+    The installation's passwords are in it; the server that QBot starts itself has this file already.
+    """
+    found = _installation(context)
+    typer.echo(users(found.settings, demo=found.demo), nl=False)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -311,7 +303,3 @@ def _report(client: redis.Redis, listener: redis.client.PubSub, wanted: writing.
     for words in [effects.silence(wanted.key, wait_s)] if said is None else said:
         typer.echo(f"  {printable(words)}")
     typer.echo(f"  {printable(effects.state(client))}")
-
-
-def _width(console: Console) -> int:
-    return console.width if console.is_terminal else PIPE_WIDTH

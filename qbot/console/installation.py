@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Installation:
     pid: int | None
     timeline: Timeline | None
     note: str = ""
+    demo: bool = False
 
     @property
     def address(self) -> str:
@@ -58,7 +59,7 @@ class Installation:
 
     def told(self, *, writes: bool = False) -> str:
         """One line that says what the command looks at, and as whom."""
-        user = self.account(writes=writes)[0] or "without a password"
+        user = self.account(writes=writes)[0] or "nobody, for want of a password,"
         pace = f", replay {self.timeline.speed:g}×" if self.timeline else ""
         return f"{self.name}: Redis {self.address} as {user}{pace}{self.note}"
 
@@ -70,13 +71,14 @@ class Installation:
         return Times(wall, line.market_at if line else _same, sessions, line.speed if line else 1.0)
 
 
-def choose(want_demo: bool | None) -> Installation:
+def choose(want_demo: bool | None, demo_home: Path = demo.HOME) -> Installation:
     """The demo, the configured installation, or (None) the one of them that runs; of both, the configured one."""
     main = settings()
-    demo_pid, main_pid = lock.holder(demo.HOME), lock.holder(main.home)
-    is_demo = main.home.resolve() == demo.HOME
+    demo_pid, main_pid = lock.holder(demo_home), lock.holder(main.home)
+    is_demo = main.home.resolve() == demo_home
     if want_demo or is_demo or (want_demo is None and demo_pid is not None and main_pid is None):
-        return _of("the demo", demo.demo_settings(demo.Options()), demo_pid, replayed=True)
+        values = demo.demo_settings(demo.Options(home=demo_home))
+        return replace(_of("the demo", values, demo_pid, replayed=True), demo=True)
     both = " (the demo runs too: `qbot contract --demo …`)" if demo_pid is not None else ""
     embedded = not main.alpaca_api_key.get_secret_value()
     return _of(f"QBot on {_near(main.home)}", main, main_pid, replayed=embedded, note=both)
@@ -121,7 +123,7 @@ def _denied(found: Installation, error: Exception) -> str:
 def _unreachable(found: Installation) -> str:
     if found.pid is not None:
         return f"Redis at {found.address} does not answer, though {found.name} runs (pid {found.pid}): is it starting?"
-    start = "`make demo`" if found.name == "the demo" else "`qbot up`, or `make demo` and look again"
+    start = "`make demo`" if found.demo else "`qbot up`, or `make demo` and look again"
     return f"nothing answers at {found.address}, and {found.name} does not run here: start it with {start}"
 
 
