@@ -231,10 +231,11 @@ def _troubles(s: Snapshot) -> list[Text]:
 
 
 def footer(snapshot: Snapshot) -> list[Text]:
-    """Where Flower is, how to log in, and how to stop."""
+    """Where Flower and Redis are, how to log in, and how to stop."""
     access = snapshot.access
     return [
         line(("Flower ", MUTED), access.flower_url, (" user ", MUTED), access.flower_user, (" password in ", MUTED),
              access.secrets_file),
-        line(("logs   ", MUTED), access.logs, ("   stop ", MUTED), ("Ctrl-C", "bold")),
+        line(("Redis  ", MUTED), access.redis, ("   logs ", MUTED), access.logs, ("   stop ", MUTED),
+             ("Ctrl-C", "bold")),
     ]  # fmt: skip

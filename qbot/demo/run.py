@@ -111,7 +111,7 @@ class Demo:
         base = Snapshot(self._started_wall, self._started_wall, minutes=options.minutes, access=access(values))
         self._board = board.connect(values)
         self._collector = Collector(base, stack.health, self._board, self._engine)
-        self._frontend = frontend.StandInFrontend(frontend.connect(values), self._board, self._started_wall)
+        self._frontend = frontend.StandInFrontend(frontend.connect(values), self._started_wall)
         self._logs = LogWatch(values.home / "logs")
         self._errors: deque[LogError] = deque(maxlen=KEPT_ERRORS)
         self._error_count = 0
@@ -209,7 +209,7 @@ class Demo:
         if self._ready_s is None:
             return
         try:
-            self._frontend.tick(clock.wall_now())
+            self._frontend.tick()
         except BoardUnavailable as error:
             logging.getLogger(__name__).warning("the frontend cannot reach Redis: %s", error)
 
@@ -251,12 +251,13 @@ class Demo:
 
 
 def access(settings: Settings) -> Access:
-    """Where Flower, its password and the logs are, as seen from where the command was given."""
+    """Where Redis and Flower are, how to log in, and the logs, as seen from where the command was given."""
     return Access(
         flower_url=f"http://127.0.0.1:{settings.flower_port}",
         flower_user=settings.flower_user,
         secrets_file=_near(settings.home / "secrets.json"),
         logs=_near(settings.home / "logs"),
+        redis=f"{HOST}:{settings.redis_port}, password {acl.DOCUMENTED_PASSWORD}",
     )
 
 

@@ -131,6 +131,7 @@ class Access:
     flower_user: str = ""
     secrets_file: str = ""
     logs: str = ""
+    redis: str = ""  # with the password of frontends, which the demo alone may show
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ MARKET = datetime(2025, 1, 13, 15, 42, 7, tzinfo=UTC)  # 10:42 in New York
 POOLS = ("worker-emergency", "worker-trading", "worker-data", "worker-misc", "worker-training")
 NAMES = ("redis", "postgres", "exchange", *POOLS, "stream", "beat", "flower")
 EMPTY = Snapshot(WALL, MARKET)
-ACCESS = Access("http://127.0.0.1:5555", "qbot", ".qbot/demo/secrets.json", ".qbot/demo/logs")
+ACCESS = Access(
+    "http://127.0.0.1:5555", "qbot", ".qbot/demo/secrets.json", ".qbot/demo/logs", "127.0.0.1:6380, password pass123"
+)
 
 
 def process(name: str, state: str = "running", restarts: int = 0, pid: int | None = 4711) -> ProcessHealth:
