@@ -89,8 +89,7 @@ def check_command(
     the exchange is open. Missing: not there, though QBot should have written it. Absent: not there, and that means
     something, which is shown.
     """
-    found = _installation(context)
-    report = _wait_until_whole(found, wait)
+    found, report = _wait_until_whole(context, _installation(context), wait)
     if as_json:
         typer.echo(json.dumps(checks.as_json(report, found.told()), indent=2))
     else:
@@ -100,19 +99,20 @@ def check_command(
     raise typer.Exit(0 if report.whole else 1)
 
 
-def _wait_until_whole(found: Installation, wait_s: float) -> Report:
+def _wait_until_whole(context: typer.Context, found: Installation, wait_s: float) -> tuple[Installation, Report]:
     deadline, said = clock.monotonic_s() + wait_s, ""
     while True:
         try:
             with installation.reaching(found), installation.client(found) as client:
                 report = check(look(client), found.times())
             if report.whole or clock.monotonic_s() >= deadline:
-                return report
+                return found, report
             now = checks.progress(report)
         except QBotError as error:
             if clock.monotonic_s() >= deadline:
                 raise
             now = str(error)
+            found = installation.choose(context.obj)  # it may have been started meanwhile, with new passwords
         if now != said:
             said = now
             typer.echo(f"{max(deadline - clock.monotonic_s(), 0):4.0f} s left, {now}", err=True)
@@ -167,8 +167,7 @@ def watch(
         client.ping()
     try:
         with installation.reaching(found):
-            lines = watching.follow(lambda: installation.client(found), listened, follower, lambda: False)
-            for line in lines:
+            for line in watching.follow(lambda: _again(found), listened, follower, lambda: False):
                 drawing.tell(line, console, as_json)
     except KeyboardInterrupt:
         typer.echo(err=True)  # past the ^C of the terminal
@@ -176,6 +175,11 @@ def watch(
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(0) from None
+
+
+def _again(found: Installation) -> redis.Redis:
+    """A client of the same installation as it is now: it may have been started anew, on another port."""
+    return installation.client(installation.choose(found.demo))
 
 
 # --- the contract itself ---------------------------------------------------------------------------------------------
