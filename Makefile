@@ -12,7 +12,7 @@ ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup demo up test check bench lock clean
+.PHONY: help setup demo up test check contract bench lock clean
 
 help: ## show this
 	@echo "QBot: make <target>"
@@ -30,11 +30,15 @@ up: $(STAMP) ## run QBot: at Alpaca with keys in .env, else at its own paper exc
 test: $(STAMP) ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP) ## style, types and layers
+check: $(STAMP) ## style, types, layers, and whether docs/contract is current
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m qbot.contract.exports --check
+
+contract: $(STAMP) ## write docs/contract again, after a change of qbot/contract
+	@$(BIN)/python -m qbot.contract.exports
 
 bench: $(STAMP) ## measure start-up, a trading cycle and the exchange
 	@$(BIN)/python -m tests.bench $(ARGS)

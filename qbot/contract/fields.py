@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-_ISO_START = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+_ISO_START = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 _DAY = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME_OF_DAY = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?"
 _DECIMAL_PATTERN = "^-?[0-9]{1,30}([.][0-9]{1,30})?$"
@@ -159,7 +159,7 @@ LenientTimestamp = Annotated[
         {
             "anyOf": [
                 {"type": "string", "format": "date-time"},
-                {"type": "string", "pattern": f"^{_DAY}[T ]{_TIME_OF_DAY}$"},
+                {"type": "string", "pattern": f"^{_DAY}[Tt ]{_TIME_OF_DAY}$"},
             ]
         }
     ),

@@ -157,7 +157,7 @@ class ActiveOrder(Payload):
     created_at: Timestamp
     updated_at: Timestamp
     source: Source = Field(description="Who asked for it.")
-    estimated_value: Usd = Field(description="quantity × limit, stop or last price; USD.")
+    estimated_value: Usd = Field(description="`quantity` × limit, stop or last price; USD.")
     fees: Usd = Field(description="USD; 0 for US shares at this venue.")
 
 
@@ -169,7 +169,7 @@ class RecentTrade(Payload):
     side: OrderSide
     quantity: Quantity = Field(description="Shares of this execution.")
     price: Price
-    value: Usd = Field(description="quantity × price; USD.")
+    value: Usd = Field(description="`quantity` × price; USD.")
     fees: Usd = Field(description="USD; 0 for US shares at this venue.")
     pnl: Usd | None = Field(description="Realised; USD; null where the trade closed nothing.")
     pnl_pct: SignedFraction | None = Field(description="Realised return; fraction; null as pnl.")

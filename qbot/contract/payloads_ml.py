@@ -213,6 +213,6 @@ class Deviation(Payload):
     horizon: Horizon
     predicted: Price = Field(description="Forecast price; USD a share.")
     actual: Price = Field(description="Price at eta; USD a share.")
-    deviation_pct: SignedFraction = Field(description="actual / predicted − 1; fraction.")
+    deviation_pct: SignedFraction = Field(description="`actual` / `predicted` − 1; fraction.")
     timestamp: Timestamp = Field(description="When the forecast was made.")
     eta: Timestamp = Field(description="The time it was for.")

@@ -89,7 +89,7 @@ class TradeLogEntry(Payload):
     side: Side
     qty: Quantity
     price: Price | None = Field(None, description="Price of the trade; USD a share.")
-    total_value: Usd | None = Field(None, description="qty × price; USD.")
+    total_value: Usd | None = Field(None, description="`qty` × `price`; USD.")
     reason: Sentence | None = Field(None, description="Why, for a human.")
     order_id: Name | None = Field(None, description="The broker's id.")
     status: Name | None = Field(None, description="The venue's word: submitted, filled …")
