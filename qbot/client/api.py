@@ -39,18 +39,18 @@ class QBotClient(Requests):
         Waits until QBot has taken it up and returns what it does then; `wait_s` None returns at once, with None.
         Raises EmergencyLatched (nothing was written), or StartNotTakenUp with what QBot says: the start is withdrawn.
         """
-        writes = documents.start(session, self.session_id, self._wall())
+        writes = documents.start(session, self.session_id, self.wall())
         status = None
         if wait_s is None:
             self._link.write(writes)
         else:
-            status = await_start(self._wait, self._link, writes, self.session_id, self._wall, wait_s)
+            status = await_start(self._wait, self._link, writes, self.session_id, self.wall, wait_s)
         self._ui = {**self._ui, "autotrading_enabled": True}
         return status
 
     def stop(self) -> None:
         """Switches trading off. Entries are cancelled, protective stops rest. It does not wait; see `wait_until`."""
-        self._link.write(documents.stop(self._wall()))
+        self._link.write(documents.stop(self.wall()))
         self._ui = {**self._ui, "autotrading_enabled": False}
 
     def heartbeat(self, within_s: float | None = None, **ui_state: Any) -> None:

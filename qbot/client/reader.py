@@ -36,7 +36,7 @@ class Reader:
         wall: Callable[[], datetime] = clock.wall_now,
     ) -> None:
         self._link = Link(host, port, password, username, patience_s)
-        self._wall = wall
+        self.wall = wall
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._link.at})"
@@ -72,7 +72,7 @@ class Reader:
         A broken connection is told as DISCONNECTED and mended; afterwards what differs is handed on. It ends with
         `close`, or within half a second of `ended` being true. Raises WrongPassword and NotAllowed, nothing else.
         """
-        following = Following(self._link, self._wall, _resolved(wanted), ended)
+        following = Following(self._link, self.wall, _resolved(wanted), ended)
         try:
             while (change := following.next()) is not None:
                 yield change
@@ -90,7 +90,7 @@ class Reader:
         return now
 
     def _wait(self, wanted: Sequence[Key[Any]]) -> Wait:
-        return Wait(Following(self._link, self._wall, wanted))
+        return Wait(Following(self._link, self.wall, wanted))
 
 
 def _resolved(wanted: Iterable[Key[Any] | str] | None) -> list[Key[Any]] | None:

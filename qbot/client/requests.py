@@ -64,7 +64,7 @@ class Requests(Reader):
             "order_id": order_id, "symbol": symbol, "side": side, "quantity": quantity, "order_type": order_type,
             "limit_price": limit_price, "stop_price": stop_price, "time_in_force": time_in_force, "priority": priority,
         }  # fmt: skip
-        order = documents.order(fields, self.session_id, self._wall())
+        order = documents.order(fields, self.session_id, self.wall())
         self._link.change(keys.MANUAL_ORDERS, lambda orders: documents.with_order(orders, order))
         return order_id
 
@@ -113,7 +113,7 @@ class Requests(Reader):
         if not confirmed:
             raise ValueError(f"{keys.EMERGENCY_ACTIONS.name}: QBot acts only on what is confirmed")
         document = {
-            "action": str(kind), "reason": reason, "timestamp": self._wall(), "session_id": self.session_id,
+            "action": str(kind), "reason": reason, "timestamp": self.wall(), "session_id": self.session_id,
             "confirmed": confirmed, "force": force,
         }  # fmt: skip
         action = documents.payload(keys.EMERGENCY_ACTIONS, document)
@@ -174,7 +174,7 @@ class Requests(Reader):
         return request_id
 
     def _now(self) -> datetime:
-        return documents.milliseconds(self._wall())
+        return documents.milliseconds(self.wall())
 
     def _new_id(self, prefix: str) -> str:
-        return documents.unique_id(prefix, self._wall(), secrets.token_hex(4))
+        return documents.unique_id(prefix, self.wall(), secrets.token_hex(4))
