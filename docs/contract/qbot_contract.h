@@ -521,7 +521,7 @@ inline constexpr char kVolume[] = "volume";
 inline constexpr char kPrimarySource[] = "primary_source";
 // whole number. Providers that answered.
 inline constexpr char kSourcesCount[] = "sources_count";
-// array of string. Their names.
+// array of strings. Their names.
 inline constexpr char kSourcesUsed[] = "sources_used";
 // number or null. Market capitalisation; USD.
 inline constexpr char kMarketCap[] = "market_cap";
@@ -595,9 +595,9 @@ inline constexpr char kMaxPositionPct[] = "max_position_pct";
 inline constexpr char kRebalanceEnabled[] = "rebalance_enabled";
 // number. Drift that asks for rebalancing; fraction.
 inline constexpr char kRebalanceThreshold[] = "rebalance_threshold";
-// array of string. Sector names.
+// array of strings. Sector names.
 inline constexpr char kPreferredSectors[] = "preferred_sectors";
-// array of ticker. Never bought.
+// array of tickers. Never bought.
 inline constexpr char kExcludedTickers[] = "excluded_tickers";
 // number. Cash never touched; USD. Given twice: the larger holds.
 inline constexpr char kCashReserve[] = "cash_reserve";
@@ -727,7 +727,7 @@ inline constexpr char kCooldowns[] = "cooldowns";
 namespace RiskUpdate {
 // number. Factor on every new position; 0 to 1.
 inline constexpr char kRiskFactor[] = "risk_factor";
-// array of string. Names of what lowers it.
+// array of strings. Names of what lowers it.
 inline constexpr char kReasons[] = "reasons";
 // time.
 inline constexpr char kTimestamp[] = "timestamp";
@@ -804,7 +804,7 @@ inline constexpr char kGrokApiStatus[] = "grok_api_status";
 inline constexpr char kLastTradeExecution[] = "last_trade_execution";
 // whole number. Orders open at the broker.
 inline constexpr char kPendingOrdersCount[] = "pending_orders_count";
-// array of string. Ids of the sessions that are alive.
+// array of strings. Ids of the sessions that are alive.
 inline constexpr char kActiveSessions[] = "active_sessions";
 // number. Megabytes
 inline constexpr char kMemoryUsageMb[] = "memory_usage_mb";
@@ -948,9 +948,9 @@ inline constexpr char kUpdatedBy[] = "updated_by";
 
 // The session's own hours; they narrow the exchange's, never widen them.
 namespace TradingHours {
-// string. No entries before it; HH:MM.
+// HH:MM. No entries before it; HH:MM.
 inline constexpr char kMarketOpen[] = "market_open";
-// string. No entries after it; HH:MM.
+// HH:MM. No entries after it; HH:MM.
 inline constexpr char kMarketClose[] = "market_close";
 // string. Zone of both times; IANA name, such as America/New_York.
 inline constexpr char kTimezone[] = "timezone";
@@ -1102,9 +1102,9 @@ inline constexpr char kRawRows[] = "raw_rows";
 inline constexpr char kFilteredRows[] = "filtered_rows";
 // whole number. Rows of included tickers that can be trained on.
 inline constexpr char kCleanRows[] = "clean_rows";
-// array of ticker.
+// array of tickers.
 inline constexpr char kTickersIncluded[] = "tickers_included";
-// array of ticker.
+// array of tickers.
 inline constexpr char kTickersExcluded[] = "tickers_excluded";
 // whole number. Rows a ticker needs to be included.
 inline constexpr char kMinRows[] = "min_rows";

@@ -10,6 +10,15 @@ from qbot.contract.exports.schema import Schema
 
 # Every number has these; they only keep out what a double cannot hold exactly.
 NUMBER_MAX = 10**15
+_BY_FORMAT = {"date-time": "time", "date": "date"}
+# What the patterns of `fields` stand for.
+_BY_PATTERN = {
+    "^[A-Za-z][": "ticker",
+    "^[1-9][0-9]{0,4}": "horizon",
+    "^[0-9]{4}-": "time",
+    "^-?[0-9]": "decimal string",
+    "^([01][0-9]": "HH:MM",
+}
 _OF_TYPE_ALONE = ("ISO 8601 with zone", "US ticker")
 
 
@@ -45,7 +54,8 @@ def kind(schema: Schema) -> str:
         kinds = [kind(option) for option in options(schema) if option.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if schema.get("type") == "array":
-        return f"array of {kind(schema['items'])}"
+        inner = kind(schema["items"])
+        return f"array of {inner}" + ("s" if inner.islower() else "")
     if schema.get("type") == "object":
         return f"object: {naming(schema)} → {kind(schema['additionalProperties'])}"
     return _word(schema)
@@ -88,21 +98,10 @@ def duration(seconds: float) -> str:
 
 
 def _word(schema: Schema) -> str:
-    by_format = {"date-time": "time", "date": "date"}
-    if schema.get("format") in by_format:
-        return by_format[schema["format"]]
-    if "US ticker" in str(schema.get("description")):
-        return "ticker"
-    if "minutes ahead" in str(schema.get("description")):
-        return "horizon"
+    said = _BY_FORMAT.get(str(schema.get("format")))
     pattern = str(schema.get("pattern", ""))
-    if pattern.startswith("^[A-Za-z]["):
-        return "ticker"
-    if pattern.startswith("^[0-9]{4}-"):
-        return "time"
-    if pattern.startswith("^-?[0-9]"):
-        return "decimal string"
-    return {"integer": "whole number"}.get(str(schema.get("type")), str(schema.get("type", "string")))
+    said = said or next((word for start, word in _BY_PATTERN.items() if pattern.startswith(start)), None)
+    return said or {"integer": "whole number"}.get(schema["type"], str(schema["type"]))
 
 
 def _bounds(schema: Schema) -> str:
