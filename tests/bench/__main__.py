@@ -1,19 +1,26 @@
-"""`make bench`: prints every figure. Name parts to run just those: start, cycle, exchange."""
+"""`make bench`: prints every figure. Name parts to run just those: start, cycle, exchange, push.
+
+With `--quick` the push part takes few samples.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 
 import structlog
 
-from tests.bench import cycle, exchange, start
+from tests.bench import cycle, exchange, push, start
 
-PARTS = {"exchange": exchange.run, "cycle": cycle.run, "start": start.run}
+PARTS = {"exchange": exchange.run, "cycle": cycle.run, "start": start.run, "push": push.run}
 
 
 def main(wanted: list[str]) -> None:
     """Run the named parts, or all of them."""
+    if "--quick" in wanted:
+        wanted = [name for name in wanted if name != "--quick"]
+        PARTS["push"] = partial(push.run, quick=True)
     unknown = set(wanted) - PARTS.keys()
     if unknown:
         raise SystemExit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")

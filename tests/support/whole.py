@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.support.servers import free_port, wait_until
 PORTS = ("REDIS_PORT", "POSTGRES_PORT", "EXCHANGE_PORT", "FLOWER_PORT")
 START_S, TRADE_S = 180.0, 300.0
 FRONTEND_PASSWORD = "only-in-this-test"
+ADMINISTRATOR = "administrator"
 
 # As the frontends' documents have it, with thresholds that fit the horizons.
 SESSION = {
@@ -54,6 +56,7 @@ class Whole:
 
     home: Path
     environment: dict[str, str]
+    module: str = "qbot.cli"  # `python -m`
     process: subprocess.Popen[bytes] | None = None
     family: set[int] = field(default_factory=set)
 
@@ -69,7 +72,7 @@ class Whole:
 
     def start(self) -> None:
         log = (self.home.parent / "up.log").open("ab")
-        command = [sys.executable, "-m", "qbot.cli", "up"]
+        command = [sys.executable, "-m", self.module, "up"]
         self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
         wait_until(self._up, f"all processes up (see {log.name})", START_S, every_s=0.5)
 
@@ -122,6 +125,41 @@ class Whole:
         with redis.Redis(port=port, password=FRONTEND_PASSWORD, decode_responses=True) as client:
             return str(client.execute_command(*words))
 
+    def make_administrator(self) -> None:
+        """A user who may do anything, in the server's own file, where a human would add one; Redis starts anew.
+
+        Nobody whom QBot knows may empty the board.
+        """
+        with (self.home / "redis" / "users.acl").open("a") as users:
+            users.write(f"user {ADMINISTRATOR} on >{FRONTEND_PASSWORD} ~* &* +@all\n")
+        pid = next(each["pid"] for each in self.processes() if each["name"] == "redis")
+        os.kill(pid, signal.SIGKILL)
+
+        def back() -> bool:
+            now = {each["name"]: each for each in self.processes()}["redis"]
+            return now["state"] == "running" and now["pid"] not in (None, pid)
+
+        wait_until(back, "Redis with its administrator", 60.0, every_s=0.2)
+
+    def flush_all(self) -> datetime:
+        """The board is gone; the moment before."""
+        port = int(self.environment["QBOT_REDIS_PORT"])
+        with redis.Redis(port=port, username=ADMINISTRATOR, password=FRONTEND_PASSWORD) as client:
+            client.ping()
+            before = datetime.now(UTC)
+            client.flushall()
+        return before
+
+    def check(self, wait_s: float) -> dict[str, Any]:
+        """What `qbot contract check` says of each key, once nothing is wrong or `wait_s` are over."""
+        command = [sys.executable, "-m", "qbot.cli", "contract", "--main", "check", "--json", "--wait", str(wait_s)]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=wait_s + 60, check=False
+        )
+        body: dict[str, Any] = json.loads(done.stdout)
+        assert (done.returncode == 0) is body["whole"], done.stderr
+        return body
+
     def value(self, key: Key[Any]) -> Any:
         return self.board.read(key).value
 
@@ -133,12 +171,12 @@ class Whole:
         answer.raise_for_status()
         return answer.json()
 
-    def rows(self, query: str) -> list[Any]:
-        """What Postgres says."""
+    def rows(self, query: str, **values: Any) -> list[Any]:
+        """What Postgres says; `values` for its `:names`."""
         engine = sa.create_engine(self.settings.postgres_url)
         try:
             with engine.connect() as connection:
-                return [tuple(row) for row in connection.execute(sa.text(query))]
+                return [tuple(row) for row in connection.execute(sa.text(query), values)]
         finally:
             engine.dispose()
 
