@@ -15,4 +15,7 @@ from qbot.client.errors import WrongPassword as WrongPassword
 from qbot.client.following import Change as Change
 from qbot.client.following import ChangeKind as ChangeKind
 from qbot.client.link import State as State
+from qbot.contract.payloads_autotrading import BackendStatus as BackendStatus
+from qbot.contract.payloads_orders import EmergencyKind as EmergencyKind
+from qbot.contract.payloads_orders import ManualOrderStatus as ManualOrderStatus
 from qbot.errors import BoardUnavailable as BoardUnavailable

@@ -150,7 +150,8 @@ def with_order(orders: Orders | None, new: ManualOrder) -> Orders | None:
     return (*(one for i, one in enumerate(found) if i not in done), new)
 
 
-def with_last(items: tuple[T, ...] | None, new: T) -> tuple[T, ...] | None:
-    """A list with one more element, without its oldest where it is long; None when the element is in it already."""
+def with_last(items: tuple[Any, ...] | None, new: BaseModel, identity: str) -> tuple[Any, ...] | None:
+    """A list with one more element, without its oldest where it is long; None when one of its identity is in it."""
     found = items or ()
-    return None if new in found else (*found, new)[-LIST_KEPT:]
+    known = {getattr(one, identity, None) for one in found}
+    return None if getattr(new, identity) in known else (*found, new)[-LIST_KEPT:]

@@ -9,13 +9,15 @@ from typing import Any
 
 from qbot import clock
 from qbot.client import documents
-from qbot.client.errors import OrderNotFinal
+from qbot.client.errors import EmergencyLatched, OrderNotFinal
 from qbot.client.reader import Reader
-from qbot.client.waiting import LOOKED_WITHIN_S, EmergencyReport, await_release, become_of
+from qbot.client.waiting import LOOKED_WITHIN_S, EmergencyReport, become_of, released_by
 from qbot.contract import keys
 from qbot.contract.payloads_extra import AlertAcknowledgement, PriceAlert
 from qbot.contract.payloads_orders import EmergencyKind, ManualOrder, ManualOrderStatus
 from qbot.contract.payloads_settings import RiskSettings
+
+RELEASE_TRIES = 3  # one that QBot finds before it has looked at its own latch is no change to it
 
 
 class Requests(Reader):
@@ -125,16 +127,18 @@ class Requests(Reader):
     def release_emergency_stop(self, wait_s: float | None = LOOKED_WITHIN_S) -> None:
         """Releases the latch; trading then needs a new `start`.
 
-        Waits until QBot has looked, since it refuses a start that it finds together with a release; None: it does not.
-        Raises NotInTime, or EmergencyLatched when QBot keeps the latch.
+        Waits `wait_s` for QBot to look, since it refuses a start that it finds together with a release; None: it does
+        not wait. Raises NotInTime, or EmergencyLatched when QBot sets the latch again and again.
         """
 
         def released(risk: RiskSettings | None) -> RiskSettings:
             return (risk or RiskSettings()).model_copy(update={"emergency_stop_active": False})
 
-        self._link.change(keys.RISK_SETTINGS, released)
-        if wait_s is not None:
-            await_release(self._wait, self._link, wait_s)
+        for _ in range(RELEASE_TRIES):
+            self._link.change(keys.RISK_SETTINGS, released)
+            if wait_s is None or released_by(self._wait, self._link, wait_s):
+                return
+        raise EmergencyLatched("QBot keeps the emergency stop latched; its alerts say why")
 
     # --- what no document has ---
 
@@ -142,7 +146,7 @@ class Requests(Reader):
         """Marks an alert of `backend:alerts_active` as seen by a human."""
         document = {"alert_id": alert_id, "acknowledged_at": self._now(), "session_id": self.session_id}
         seen = documents.model(keys.ALERT_ACKNOWLEDGEMENTS.name, AlertAcknowledgement, document)
-        self._link.change(keys.ALERT_ACKNOWLEDGEMENTS, lambda old: documents.with_last(old, seen))
+        self._link.change(keys.ALERT_ACKNOWLEDGEMENTS, lambda old: documents.with_last(old, seen, "alert_id"))
 
     def price_alert(self, symbol: str, *, above: Any = None, below: Any = None, note: str = "") -> str:
         """Asks to be told when a price crosses a level, once; returns the id of the request. USD a share."""
@@ -152,14 +156,14 @@ class Requests(Reader):
             "created_at": self._now(), "session_id": self.session_id,
         }  # fmt: skip
         level = documents.model(keys.PRICE_ALERTS.name, PriceAlert, document)
-        self._link.change(keys.PRICE_ALERTS, lambda old: documents.with_last(old, level))
+        self._link.change(keys.PRICE_ALERTS, lambda old: documents.with_last(old, level, "price_alert_id"))
         return alert_id
 
     def remove_price_alert(self, price_alert_id: str) -> None:
         """Takes a level back; one that is not there is no error."""
 
-        def without(old: tuple[PriceAlert, ...] | None) -> tuple[PriceAlert, ...] | None:
-            kept = tuple(level for level in old or () if level.price_alert_id != price_alert_id)
+        def without(old: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+            kept = tuple(level for level in old or () if getattr(level, "price_alert_id", None) != price_alert_id)
             return None if kept == (old or ()) else kept
 
         self._link.change(keys.PRICE_ALERTS, without)

@@ -117,14 +117,13 @@ def await_start(
     raise StartNotTakenUp(f"not taken up within {wait_s:.0f} s, and withdrawn: {_why(wait, written)}{wait.trouble}")
 
 
-def await_release(waiting: Callable[[Sequence[Key[Any]]], Wait], link: Link, wait_s: float) -> None:
-    """Waits until QBot has looked at a release. Raises NotInTime, or EmergencyLatched when it keeps the latch."""
+def released_by(waiting: Callable[[Sequence[Key[Any]]], Wait], link: Link, wait_s: float) -> bool:
+    """Waits until QBot has looked at a release; False when it has set the latch again. Raises NotInTime."""
     written = link.read([keys.RISK_SETTINGS]).revision
     wait = waiting((keys.AUTOTRADING_LAST_UPDATE, keys.RISK_SETTINGS))
     if not wait.until(lambda: wait.after(keys.AUTOTRADING_LAST_UPDATE, written), wait_s):
         raise NotInTime(f"QBot has not looked at the release within {wait_s:.0f} s{wait.trouble}")
-    if _latched(wait.value(keys.RISK_SETTINGS)):
-        raise EmergencyLatched("QBot keeps the emergency stop latched; see its alerts")
+    return not _latched(wait.value(keys.RISK_SETTINGS))
 
 
 def _latched(risk: Any) -> bool:

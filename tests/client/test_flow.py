@@ -81,6 +81,7 @@ def test_a_second_start_of_the_same_session_is_taken_up_too(world: World, client
         client.start(**START, wait_s=20)
         client.stop()
         client.wait_until(BackendStatus.STOPPED, 20)
+        world.wall.set(world.wall() + timedelta(seconds=1))
         assert client.start(**START, wait_s=20) in ON
 
 
