@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from functools import partial
-from typing import Any
+from datetime import timedelta
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy.engine import Connection
 
-from qbot import configuration, execution, session
+from qbot import configuration, execution, mirrors, session
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
 from qbot.contract.key import Direction, Key
-from qbot.contract.payloads_autotrading import AutotradingStatus
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_channels import StrategyConfigChange
-from qbot.contract.payloads_settings import RiskSettings, TradingSettings
-from qbot.errors import BoardUnavailable, BrokerError, StoreUnavailable
+from qbot.errors import BoardUnavailable, BrokerError, QBotError, StoreUnavailable
+from qbot.mirrors import Mirrors
 from qbot.runtime import Runtime
-from qbot.session import Event, Inputs, Observed, Switch
-from qbot.store import state
+from qbot.session import UNTOUCHED, Event, Inputs, Switch, Touched
+from qbot.store import locks, state
 from qbot.store.engine import transaction
 from qbot.types import TradingConfig
 
 log = structlog.get_logger(__name__)
 
-BACKEND = "qbot"  # `updated_by` of what QBot mirrors
-MIRRORED = {  # to names of `session.Inputs`
-    keys.TRADING_SETTINGS.name: "settings",
-    keys.RISK_SETTINGS.name: "risk",
-    keys.AUTOTRADING_STATUS.name: "status",
-}
 ALERT_LIFE = timedelta(hours=1)
 SWITCH_KEYS: tuple[Key[Any], ...] = (
     keys.AUTOTRADING_ENABLED,
@@ -69,8 +61,9 @@ class Settings:
 
 def sync_settings(rt: Runtime) -> Settings:
     """Merge every settings key into the effective configuration; a change makes a new revision and is announced."""
-    snapshot = rt.board.read_many(configuration.SOURCES)
     with transaction(rt.engine) as connection:
+        locks.within(connection, locks.SETTINGS)  # as with the switch: no older view after a newer one, no change twice
+        snapshot = rt.board.read_many(configuration.SOURCES)
         before = state.newest_settings(connection)
         found = configuration.effective(snapshot, before.get("documents", {}))
         readable = configuration.readable(found.config)
@@ -117,157 +110,214 @@ def _announce(rt: Runtime, before: Mapping[str, Any], after: Mapping[str, Any], 
 # --- the switch ------------------------------------------------------------------------------------------------------
 
 
-def sync_switch(rt: Runtime) -> Switch:
-    """One step of the switch from what the board shows now; a stop cancels the open entries at once.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One step of the switch, recorded. `ended`: trading was stopped by it. `entries`: broker's ids of what to cancel,
+    as far as the ledger knows. `waits`: a start is put off until they are cancelled.
+    """
 
-    The board is read under the switch's lock, so that no worker acts upon an older view than another before it.
+    switch: Switch
+    events: tuple[Event, ...]
+    snapshot: Snapshot
+    mirrors: Mirrors
+    entries: tuple[str, ...]
+    waits: bool
+    lost: bool
+
+    @property
+    def ended(self) -> bool:
+        return Event.STOPPED in self.events or Event.LATCHED in self.events
+
+
+class Watcher(Protocol):
+    """Who knows what frontends wrote, whatever the bytes."""
+
+    def touched(self, before: Switch, snapshot: Snapshot) -> Touched:
+        """Asked under the switch's lock, for what was written before `snapshot` was taken; it counts as acted upon."""
+        ...
+
+    def undo(self) -> None:
+        """It was not acted upon after all."""
+        ...
+
+
+def sync_switch(rt: Runtime, watcher: Watcher | None = None) -> Switch:
+    """The switch after a look at the board: block → cancel → the rest. A stop cancels the open entries at once, and
+    what waited for that, as the start of another session, comes after it.
+
+    Raises BrokerError when a stop is recorded and its entries could not be cancelled; then `finish_stop` is due.
+    """
+    looks = [look(rt, watcher)]
+    failed: BrokerError | None = None
+    while failed is None and (looks[-1].ended or looks[-1].waits):
+        failed = _cancel(rt, looks[-1])
+        looks.append(look(rt, watcher, settled=None if failed else looks[-1].switch.epoch))
+    _show(rt, looks)
+    if failed is not None and any(one.ended for one in looks):
+        raise failed
+    return looks[-1].switch
+
+
+def finish_stop(rt: Runtime, switch: Switch, known: Sequence[str] = ()) -> Switch:
+    """Cancel what is open of a switch that is off: what a stop left over, or an order that was on its way. `known`: as
+    for `execution.cancel_entries`. Raises BrokerError when that cannot be asked for.
+    """
+    execution.cancel_entries(rt.broker, automatic_only=not switch.latched, known=known)
+    if not switch.stopping:
+        return switch
+    looks = [look(rt, settled=switch.epoch)]
+    _show(rt, looks)
+    return looks[-1].switch
+
+
+def look(rt: Runtime, watcher: Watcher | None = None, settled: int | None = None) -> Look:
+    """One step from what the board shows now, under the switch's lock: no worker acts upon an older view than another
+    before it. `settled`: the epoch of a stop whose entries are cancelled.
+    """
+    try:
+        return _look(rt, watcher, settled)
+    except QBotError:
+        if watcher is not None:
+            watcher.undo()
+        raise
+
+
+def _look(rt: Runtime, watcher: Watcher | None, settled: int | None) -> Look:
+    with transaction(rt.engine) as connection:
+        recorded = state.load_switch(connection, for_update=True)
+        before = replace(recorded, stopping=False) if settled == recorded.epoch else recorded
+        snapshot = rt.board.read_many(SWITCH_KEYS)
+        inputs = mirrors.observed(snapshot)
+        lost = _lost(before, snapshot)
+        if lost:
+            after, events = _off(before, inputs)
+            rt.board.advance(before.revision)
+        else:
+            after, events = session.step(before, inputs, watcher.touched(before, snapshot) if watcher else UNTOUCHED)
+        found = Look(after, tuple(events), snapshot, [], (), session.put_off(after, inputs), lost)
+        if found.ended:  # what is mirrored is for the next look to say: cancels come first
+            state.commit_unsynced(connection)
+            found = replace(found, entries=tuple(execution.open_entries(connection, automatic_only=not after.latched)))
+        else:
+            wanted = mirrors.wanted(after, snapshot, rt.wall())
+            after = session.awaiting(after, mirrors.fingerprints(wanted))
+            found = replace(found, mirrors=wanted)
+        if after != recorded:
+            after = _save(rt, connection, after, events)
+    for event in events:
+        log.info("switch", what=str(event), session_id=after.session_id, reason=after.reason)
+    return replace(found, switch=after)
+
+
+def block(rt: Runtime, reason: str, unless: Callable[[Connection, Switch], bool]) -> list[str] | None:
+    """Latch the emergency stop where it is not latched yet; broker's ids of the open entries, for whoever cancels them.
+
+    None, and nothing done, when `unless` says so of the recorded switch. Without Redis it is latched all the same.
     """
     with transaction(rt.engine) as connection:
         before = state.load_switch(connection, for_update=True)
-        snapshot = rt.board.read_many(SWITCH_KEYS)
-        lost = before.seen is not None and snapshot[keys.SENTINEL].value != _sentinel(before)
-        after, events = _off(before, snapshot) if lost else session.step(before, observed(snapshot))
-        mirrors = _mirrors(after, snapshot, rt.wall())
-        after = session.awaiting(after, _fingerprints(mirrors))
-        if after != before:
-            _save(rt, connection, after, events)
-        if lost:
-            alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "The board was lost", LOST)
-    _write_mirrors(rt, mirrors, snapshot)
-    if Event.STOPPED in events or Event.LATCHED in events:
-        _stopped(rt, after)
-    for event in events:
-        log.info("switch", what=str(event), session_id=after.session_id, reason=after.reason)
-    return after
+        if unless(connection, before):
+            return None
+        if not before.latched:
+            state.commit_unsynced(connection)
+            after = session.latch(before, reason)
+            try:
+                _save(rt, connection, after, [Event.LATCHED])
+            except BoardUnavailable:  # the stop comes first; a board with an old sentinel starts nothing
+                state.save_switch(connection, after, [Event.LATCHED], rt.wall())
+        return execution.open_entries(connection, automatic_only=False)
 
 
 def latch(rt: Runtime, reason: str) -> Switch:
     """Latch the emergency stop in Postgres and on the board. Open orders are the caller's business."""
-    with transaction(rt.engine) as connection:
-        before = state.load_switch(connection, for_update=True)
-        after = session.latch(before, reason)
-        try:
-            _save(rt, connection, after, [Event.LATCHED])
-        except BoardUnavailable:  # the stop comes first; a board with an old sentinel starts nothing
-            state.save_switch(connection, after, [Event.LATCHED], rt.wall())
+    block(rt, reason, unless=lambda _connection, _switch: False)
+    return show_stop(rt)
+
+
+def show_stop(rt: Runtime) -> Switch:
+    """A latch on the board, recorded as it is."""
     rt.board.write(keys.AUTOTRADING_STOPPED_AT, rt.wall(), now=rt.wall())
-    return sync_switch(rt)
+    looks = [look(rt)]
+    _show(rt, looks)
+    return looks[-1].switch
 
 
 def release(rt: Runtime) -> Switch:
     """A human's release of the latch; trading needs a new start afterwards."""
     with transaction(rt.engine) as connection:
         before = state.load_switch(connection, for_update=True)
-        after = replace(before, latched=False, reason="released by a human; a new start is needed")
-        state.save_switch(connection, after, [Event.RELEASED], rt.wall())
+        _save(rt, connection, session.release(before, "released by a human; a new start is needed"), [Event.RELEASED])
     return sync_switch(rt)
 
 
-def _sentinel(switch: Switch) -> str:
+def note_revision(rt: Runtime) -> None:
+    """Record how far the board's counter has come: a lower one later tells that Redis went back in time."""
+    with transaction(rt.engine) as connection:
+        epoch = state.load_switch(connection).epoch
+    revision = rt.board.read_many([keys.SENTINEL]).revision
+    with transaction(rt.engine) as connection:
+        state.note_revision(connection, revision, epoch)
+
+
+def sentinel(switch: Switch) -> str:
     """What `qbot:sentinel` says while the board is as QBot left it: FLUSHALL and old backups raise no event."""
     return f"epoch-{switch.epoch}"
 
 
-def _off(before: Switch, snapshot: Snapshot) -> tuple[Switch, list[Event]]:
+def _lost(before: Switch, snapshot: Snapshot) -> bool:
+    """True when Redis is not the one QBot left: emptied, or set back to an older state."""
+    if before.seen is None:
+        return False
+    return snapshot[keys.SENTINEL].value != sentinel(before) or snapshot.revision < before.revision
+
+
+def _off(before: Switch, inputs: Inputs) -> tuple[Switch, list[Event]]:
     """Off, and everything that stands on the board now is remembered as left over. A latch stays."""
-    events = [Event.STOPPED] if before.on else []
-    seen = observed(snapshot).fingerprints()
-    return replace(before, on=False, reason=LOST, seen=seen, epoch=before.epoch + 1), events
+    off = replace(before, on=False, reason=LOST, seen=inputs.fingerprints(), epoch=before.epoch + 1)
+    return (replace(off, stopping=True), [Event.STOPPED]) if before.on else (off, [])
 
 
-def _save(rt: Runtime, connection: Connection, after: Switch, events: list[Event]) -> None:
+def _save(rt: Runtime, connection: Connection, after: Switch, events: Sequence[Event]) -> Switch:
     """Record the switch, its epoch on the board first: a crash in between leaves trading off, never on."""
-    rt.board.write(keys.SENTINEL, _sentinel(after), now=rt.wall())
+    revision = rt.board.write(keys.SENTINEL, sentinel(after), now=rt.wall())
+    after = replace(after, revision=revision)
     state.save_switch(connection, after, events, rt.wall())
+    return after
 
 
-def observed(snapshot: Snapshot) -> Inputs:
-    """The four switching keys as the pure step wants them. An invalid value neither starts nor stops."""
-    enabled, settings = snapshot[keys.AUTOTRADING_ENABLED], snapshot[keys.TRADING_SETTINGS]
-    status, risk = snapshot[keys.AUTOTRADING_STATUS], snapshot[keys.RISK_SETTINGS]
-    return Inputs(
-        enabled=Observed(
-            fingerprint=enabled.fingerprint,
-            on=enabled.value.enabled if enabled.value else None,
-            session_id=enabled.value.session_id if enabled.value else None,
-            source=enabled.value.source if enabled.value else None,
-        ),
-        settings=Observed(settings.fingerprint, settings.value.enabled if settings.value else None),
-        status=Observed(status.fingerprint, status.value is AutotradingStatus.ACTIVE if status.value else None),
-        risk=Observed(risk.fingerprint, risk.value.emergency_stop_active if risk.value else None),
-    )
-
-
-def _mirrors(switch: Switch, snapshot: Snapshot, now: datetime) -> list[tuple[Key[Any], Any]]:
-    """Values of shared keys that must follow the switch: the documented defaults, ON after a start, OFF after a stop.
-
-    Mirroring a start is what makes every later stop a change: `false` over an old `false` could not be seen.
-    """
-    writes: list[tuple[Key[Any], Any]] = []
-    settings, risk = snapshot[keys.TRADING_SETTINGS], snapshot[keys.RISK_SETTINGS]
-    if not settings.present:
-        writes.append((keys.TRADING_SETTINGS, _default_settings(now)))
-    elif settings.value is not None and bool(settings.value.enabled) is not switch.on:
-        by_default = settings.value.updated_by == configuration.BY_DEFAULT  # then its limits stay nobody's wish
-        author = configuration.BY_DEFAULT if by_default else BACKEND
-        followed = {"enabled": switch.on, "updated_by": author, "last_updated": now}
-        writes.append((keys.TRADING_SETTINGS, settings.value.model_copy(update=followed)))
-    if switch.on and snapshot[keys.AUTOTRADING_STATUS].value is AutotradingStatus.STOPPED:
-        writes.append((keys.AUTOTRADING_STATUS, AutotradingStatus.ACTIVE))
-    if not risk.present:
-        writes.append((keys.RISK_SETTINGS, _default_risk(switch.latched)))
-    elif risk.value is not None and bool(risk.value.emergency_stop_active) is not switch.latched:
-        writes.append((keys.RISK_SETTINGS, risk.value.model_copy(update={"emergency_stop_active": switch.latched})))
-    return writes
-
-
-def _default_settings(now: datetime) -> TradingSettings:
-    default = configuration.DEFAULTS
-    return TradingSettings(
-        enabled=False,
-        buy_threshold_pct=default.buy_threshold_pct,
-        sell_threshold_pct=default.sell_threshold_pct,
-        max_position_per_trade=default.max_position_per_trade,
-        strategy=default.strategy.value,  # type: ignore[arg-type]
-        last_updated=now,
-        updated_by=configuration.BY_DEFAULT,
-    )
-
-
-def _default_risk(latched: bool) -> RiskSettings:
-    default = configuration.DEFAULTS
-    return RiskSettings(
-        daily_notional_cap=default.daily_notional_cap_usd,
-        max_position_per_ticker=default.max_position_per_ticker,
-        cooldown_minutes=default.cooldown_minutes,
-        max_trades_per_run=default.max_trades_per_run,
-        emergency_stop_active=latched,
-    )
-
-
-def _fingerprints(mirrors: list[tuple[Key[Any], Any]]) -> dict[str, str]:
-    return {MIRRORED[key.name]: hashlib.sha256(key.encode(value)).hexdigest() for key, value in mirrors}
-
-
-def _write_mirrors(rt: Runtime, mirrors: list[tuple[Key[Any], Any]], snapshot: Snapshot) -> None:
-    """Write a mirrored value unless a frontend has written meanwhile: then the next step judges what it wrote."""
-    for key, value in mirrors:
-        rt.board.update(key, partial(_unless_changed, snapshot[key].value, value), now=rt.wall())
-
-
-def _unless_changed(seen: Any, mirrored: Any, now: Any) -> Any:
-    return mirrored if now == seen else None
-
-
-def _stopped(rt: Runtime, switch: Switch) -> None:
+def _cancel(rt: Runtime, found: Look) -> BrokerError | None:
+    """Cancel the entries of what ended. What failed is told to a human."""
     try:
-        cancelled = execution.cancel_entries(rt.broker, automatic_only=not switch.latched)
+        count = execution.cancel_entries(rt.broker, automatic_only=not found.switch.latched, known=found.entries)
     except BrokerError as error:
         title = "Entries could not be cancelled"
         raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, title, str(error))
-        raise
-    log.info("entries_cancelled", count=cancelled, reason=switch.reason)
-    rt.board.write(keys.AUTOTRADING_STOPPED_AT, rt.wall(), now=rt.wall())
+        return error
+    log.info("entries_cancelled", count=count, reason=found.switch.reason)
+    return None
+
+
+def _show(rt: Runtime, looks: Sequence[Look]) -> None:
+    """On the board and to humans what the looks led to."""
+    if any(one.lost for one in looks):
+        raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "The board was lost", LOST)
+    last = looks[-1]
+    if last.mirrors:
+        _mirror(rt, last)
+    if any(one.ended for one in looks):
+        rt.board.write(keys.AUTOTRADING_STOPPED_AT, rt.wall(), now=rt.wall())
+
+
+def _mirror(rt: Runtime, found: Look) -> None:
+    """Write the mirrors under the lock, unless another look came in between, which has its own; over the very bytes
+    seen, for what a frontend has written meanwhile is for the next look to judge.
+
+    Not within the look itself: that QBot is about to write must be recorded before it does.
+    """
+    with transaction(rt.engine) as connection:
+        recorded = state.load_switch(connection, for_update=True)
+        if replace(recorded, revision=found.switch.revision) == found.switch:
+            rt.board.write_over(found.snapshot, found.mirrors, now=rt.wall())
 
 
 # --- telling a human -------------------------------------------------------------------------------------------------

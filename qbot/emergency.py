@@ -1,18 +1,19 @@
 """The emergency switch: block → cancel → flatten → verify → report. It beats everything else.
 
 Blocking comes first and alone decides whether anything new can be sent; what follows is asked for again until the
-broker confirms it.
+broker confirms it. Listener and beat task both come here, at the same moment if it so happens.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import structlog
+from sqlalchemy.engine import Connection
 
 from qbot import clock, control, execution, limits
 from qbot.contract import keys
@@ -23,7 +24,8 @@ from qbot.errors import BoardUnavailable, BrokerError, StoreUnavailable
 from qbot.market.calendar import market_hours
 from qbot.risk import Market
 from qbot.runtime import Runtime
-from qbot.store import ledger, state
+from qbot.session import Switch
+from qbot.store import ledger, locks, state
 from qbot.store.engine import transaction
 from qbot.types import IntentKind, Position, Source, TradingState
 
@@ -34,8 +36,9 @@ HANDLED = "emergency"
 def handle(rt: Runtime) -> str | None:
     """Carry out `frontend:emergency_actions` if it is confirmed and new; what was done, or None.
 
-    An action is identified by its session and time, and is carried out once. Raises BrokerError when the broker cannot
-    be asked: trading is blocked by then, and the next tick goes on.
+    Whoever sees it blocks and cancels the entries, which may be done twice; one at a time goes on from there. An action
+    is identified by its session and time, and is carried out once. Raises BrokerError when the broker cannot be asked:
+    trading is blocked by then, and the next tick goes on.
     """
     reading = rt.board.read(keys.EMERGENCY_ACTIONS)
     action = reading.value
@@ -45,24 +48,42 @@ def handle(rt: Runtime) -> str | None:
         )
     if action is None or not action.confirmed:
         return None
-    key = _identity(action)
     try:
-        done = _done(rt, action)
-    except StoreUnavailable:
-        done = False  # asking for the same stop twice does no harm, missing it would
-    if done:
-        return None
-    try:
-        report = _carry_out(rt, action)
+        return _handle(rt, action)
     except BrokerError as error:
         title = "The emergency action is not complete"
         control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, title, str(error))
         raise
-    with transaction(rt.engine) as connection:
-        state.first_time(connection, HANDLED, key, rt.wall())
-        state.set_outcome(connection, HANDLED, key, {"done": True, "report": report})
+
+
+def _handle(rt: Runtime, action: EmergencyAction) -> str | None:
+    entries = _block(rt, action)
+    if entries is None:
+        return None
+    if entries:
+        execution.cancel_known(rt.broker, entries)
+    with _alone(rt) as mine:
+        if not mine or _surely_done(rt, action):
+            return None
+        report = _carry_out(rt, action)
+        with transaction(rt.engine) as connection:
+            state.first_time(connection, HANDLED, _identity(action), rt.wall())
+            state.set_outcome(connection, HANDLED, _identity(action), {"done": True, "report": report})
     log.warning("emergency", action=str(action.action), report=report)
     return report
+
+
+@contextmanager
+def _alone(rt: Runtime) -> Iterator[bool]:
+    """Whether nobody else carries out an emergency: listener and beat task both look. Without Postgres nobody can tell,
+    and it goes on: asking for the same stop twice does no harm, missing it would.
+    """
+    with ExitStack() as held:
+        try:
+            mine = held.enter_context(locks.tried(rt.engine, locks.EMERGENCY))
+        except StoreUnavailable:
+            mine = True
+        yield mine
 
 
 def pending(rt: Runtime) -> bool:
@@ -70,19 +91,35 @@ def pending(rt: Runtime) -> bool:
     reading = rt.board.read(keys.EMERGENCY_ACTIONS)
     if reading.problem:
         return True
-    return reading.value is not None and reading.value.confirmed and not _done(rt, reading.value)
+    if reading.value is None or not reading.value.confirmed:
+        return False
+    with transaction(rt.engine) as connection:
+        return not _done(connection, state.load_switch(connection), reading.value)
 
 
-def _done(rt: Runtime, action: EmergencyAction) -> bool:
+def _done(connection: Connection, switch: Switch, action: EmergencyAction) -> bool:
     """Whether this very action was carried out.
 
     Without a time, a stop that is asked for again looks like the one before: while it stands there, it holds.
     """
-    with transaction(rt.engine) as connection:
-        done = state.known(connection, HANDLED, [_identity(action)]).get(_identity(action), {}).get("done", False)
-        if action.timestamp is None and action.action is not EmergencyKind.CANCEL_ALL_ORDERS:
-            return done and not state.load_switch(connection).on
-    return bool(done)
+    key = _identity(action)
+    done = bool(state.known(connection, HANDLED, [key]).get(key, {}).get("done", False))
+    if action.timestamp is None and _stops(action):
+        return done and not switch.on
+    return done
+
+
+def _surely_done(rt: Runtime, action: EmergencyAction) -> bool:
+    """As `_done`, and False without Postgres."""
+    try:
+        with transaction(rt.engine) as connection:
+            return _done(connection, state.load_switch(connection), action)
+    except StoreUnavailable:
+        return False
+
+
+def _stops(action: EmergencyAction) -> bool:
+    return action.action is not EmergencyKind.CANCEL_ALL_ORDERS
 
 
 def _identity(action: EmergencyAction) -> str:
@@ -91,34 +128,52 @@ def _identity(action: EmergencyAction) -> str:
 
 
 def _carry_out(rt: Runtime, action: EmergencyAction) -> str:
-    if action.action is EmergencyKind.CANCEL_ALL_ORDERS:
+    if not _stops(action):
         count = _cancel_all(rt)
         message = (
             f"{count} orders cancelled on request: {action.reason or 'no reason given'}. Positions are unprotected."
         )
         control.raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, "All orders were cancelled", message)
         return message
-    _block(rt, f"{action.action}: {action.reason or 'no reason given'}")
-    if action.action is EmergencyKind.STOP_ALL_TRADING or _too_old(action, rt.wall()):
-        count = execution.cancel_entries(rt.broker, automatic_only=False)
-        message = f"trading stopped, {count} entries cancelled"
-        if action.action is EmergencyKind.CLOSE_ALL_POSITIONS:
-            message += "; the request has no time or an old one, so nothing was sold"
-    else:
+    sells = action.action is EmergencyKind.CLOSE_ALL_POSITIONS and not _too_old(action, rt.wall())
+    try:
+        if sells:
+            rt.broker.cancel_all()
+        else:
+            execution.cancel_entries(rt.broker, automatic_only=False)
+    finally:
+        _show(rt)
+    message = "trading stopped, every entry cancelled"
+    if sells:
         message = _flatten(rt, action)
+    elif action.action is EmergencyKind.CLOSE_ALL_POSITIONS:
+        message += "; the request has no time or an old one, so nothing was sold"
     control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "Emergency stop", message)
     return message
 
 
-def _block(rt: Runtime, reason: str) -> None:
-    """Latch, whatever is down. Without Postgres nothing can be committed; when it is back, it follows the board."""
+def _block(rt: Runtime, action: EmergencyAction) -> list[str] | None:
+    """Latch, whatever is down; broker's ids of the entries to cancel, or None when the action was carried out before.
+
+    Without Postgres nothing can be committed; when it is back, it follows the board.
+    """
+    reason = f"{action.action}: {action.reason or 'no reason given'}"
     try:
-        control.latch(rt, reason)
+        if not _stops(action):
+            return None if _surely_done(rt, action) else []
+        return control.block(rt, reason, unless=lambda connection, switch: _done(connection, switch, action))
     except StoreUnavailable:
         log.error("latch_not_recorded", why="Postgres cannot be reached; the board keeps the latch for it")
         with suppress(BoardUnavailable):
             rt.board.update(keys.RISK_SETTINGS, _latched, now=rt.wall())
-    except BoardUnavailable as error:
+    return []
+
+
+def _show(rt: Runtime) -> None:
+    """The latch on the board. The first cancels are out by now."""
+    try:
+        control.show_stop(rt)
+    except (BoardUnavailable, StoreUnavailable) as error:
         log.error("latch_not_shown", why=str(error))
 
 
@@ -132,11 +187,10 @@ def _too_old(action: EmergencyAction, now: datetime) -> bool:
 
 
 def _flatten(rt: Runtime, action: EmergencyAction) -> str:
-    """Cancel all, sell every position, and look until the broker shows neither. Raises BrokerError if some remain.
+    """After the cancel of everything sell every position, and look until the broker shows neither orders nor positions.
 
-    An entry that may still arrive there counts as not cancelled.
+    Raises BrokerError if some remain. An entry that may still arrive there counts as not cancelled.
     """
-    rt.broker.cancel_all()
     deadline, pause_s = clock.monotonic_s() + limits.FLATTEN_WAIT_S, limits.RELEASE_POLL_S
     sold: dict[str, Position] = {}
     while True:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 import structlog
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from qbot import clock, limits, risk
@@ -303,14 +303,24 @@ def _require_held(broker: Broker, spec: OrderSpec) -> None:
         raise BrokerError(f"{held.normalize():f} shares of {spec.symbol} are held, {spec.qty} were to be sold")
 
 
-def cancel_entries(broker: Broker, *, automatic_only: bool) -> int:
+AUTOMATIC = f"{ID_PREFIX}-{CYCLE_PREFIX}"  # how the client_order_id of an order of a trading cycle begins
+
+
+def open_entries(connection: Connection, *, automatic_only: bool) -> list[str]:
+    """Broker's ids of the entries that the ledger holds for open: what a stop can cancel before it asks the broker."""
+    return ledger.open_entries(connection, AUTOMATIC if automatic_only else "")
+
+
+def cancel_entries(broker: Broker, *, automatic_only: bool, known: Sequence[str] = ()) -> int:
     """Ask for a cancel of every open buy, or of those of the trading cycles; protective stops stay. Their number.
 
-    Raises BrokerError when one could not be asked for, after the others were.
+    Those of the broker's ids in `known` first; the broker's own list then shows what else is open. Raises BrokerError
+    when one could not be asked for, after the others were.
     """
-    entries = [order for order in broker.open_orders() if order.side is Side.BUY]
+    asked = cancel_known(broker, known)
+    entries = [order for order in broker.open_orders() if order.side is Side.BUY and order.broker_order_id not in asked]
     if automatic_only:
-        entries = [order for order in entries if order.client_order_id.startswith(f"{ID_PREFIX}-{CYCLE_PREFIX}")]
+        entries = [order for order in entries if order.client_order_id.startswith(AUTOMATIC)]
     failed: list[BrokerError] = []
     for order in entries:
         try:
@@ -319,7 +329,20 @@ def cancel_entries(broker: Broker, *, automatic_only: bool) -> int:
             failed.append(error)
     if failed:
         raise BrokerError(f"{len(failed)} of {len(entries)} entries could not be cancelled: {failed[0]}") from failed[0]
-    return len(entries)
+    return len(asked) + len(entries)
+
+
+def cancel_known(broker: Broker, known: Sequence[str]) -> set[str]:
+    """The ids whose cancel was taken. At the first that was not it ends: the broker's list decides about the rest."""
+    asked: set[str] = set()
+    for broker_order_id in known:
+        try:
+            broker.cancel(broker_order_id)
+        except BrokerError as error:
+            log.warning("cancel_failed", broker_order_id=broker_order_id, why=str(error))
+            break
+        asked.add(broker_order_id)
+    return asked
 
 
 def exit_proposal(position: Position, source: Any, signal: Signal | None = None) -> Proposal:

@@ -18,6 +18,12 @@ QUALITY_HISTORY_MAX = 200  # not documented: as trades_log
 DEVIATIONS_MAX = 200
 BOARD_UPDATE_ATTEMPTS = 200  # of one compare-and-set: each round one writer wins, and there are tens, not hundreds
 
+# What humans do at their interfaces, in wall time.
+UI_SESSION_TIMEOUT_S = 180  # interfaces write every few seconds; the net beneath the listener looks once a minute
+UI_SESSIONS_KEPT_S = 30 * 86_400  # to look back on who was there
+UI_SESSIONS_SHOWN = 100  # nobody has that many interfaces open: beyond it the newest count
+PRICE_ALERT_SHOWN_S = 86_400  # a human who watches a level looks at least once a day
+
 # Freshness, in market time.
 QUOTE_MAX_AGE_S = 900  # three missed fetches of 5 minutes: beyond it the price is not the market's
 FORECAST_LIFE_SHARE = 0.5  # a forecast expires after half its horizon
@@ -26,6 +32,8 @@ BAR_MAX_AGE_S = 1_200  # a forecast needs bars at most four intervals old
 # A key that follows the market is not called stale before this much wall time: in a replay, where three intervals may
 # be 15 s, a busy machine can hold a run up for longer. Measured on an idle one: a third of the allowed age.
 REPLAY_MIN_MAX_AGE_S = 30.0
+
+CPU_SAMPLE_S = 0.1  # a first measurement without a span is always 0; shorter ones jump
 
 CLOCK_SKEW_S = 60  # a quote stamped further in the future than this is not believed
 
@@ -48,7 +56,21 @@ RELEASE_WAIT_S = 3.0  # a cancel takes well under a second; it may also stick, a
 RELEASE_POLL_S = 0.1  # at first; doubled up to POLL_MAX_S, for the venue counts every question
 POLL_MAX_S = 2.0
 EMERGENCY_MAX_AGE_S = 3_600  # a CLOSE_ALL older than this stops trading and alerts, but sells nothing
+MANUAL_ORDERS_MAX = 1_000  # elements the array may have: the contract's own limit
+MANUAL_ORDERS_SHOWN_FINAL = 200  # as trades_log: the newest ended orders stay on the board, older ones in Postgres
+MANUAL_HANDLING_S = 120  # a claim, a commit and their answer, each cut off after 30 s: beyond it the worker is gone
+MANUAL_ORDER_WAIT_S = 3_600  # as for an emergency: an order that could not go out for an hour is asked for again
 FLATTEN_WAIT_S = 20.0  # beyond it the emergency reports what is still held, and the next tick goes on
+
+# The listener.
+LISTENER_POLL_S = 0.25  # FLUSHALL raises no event; trading is off within a second of it
+LISTENER_HEALTH_S = 1.0  # a message to itself: nothing else tells a half-open connection from a quiet one
+LISTENER_SILENCE_S = 3.0  # three of them missed
+LISTENER_PAUSE_S, LISTENER_PAUSE_MAX_S = 0.1, 5.0  # before the next try: at first, doubled up to; under the beat's 10 s
+LISTENER_YIELD_S = 0.25  # so long the rest waits for a stop to go out first; no human notices
+LISTENER_WARM_S = 15.0  # under the time after which servers close an idle connection
+LISTENER_SWITCH_S = 0.0005  # a thread with a stop in hand waits at most so long for the interpreter, not 5 ms
+LISTENER_POOL = 8  # connections to Postgres: each lane has one, the emergency two
 
 # HTTP towards the broker: (connect, read). Longer than any answer seen, shorter than the emergency interval.
 BROKER_TIMEOUT_S = (3.0, 10.0)

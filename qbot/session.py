@@ -2,7 +2,9 @@
 
 Trading starts only by a frontend's write that is new since the last step. It ends by DEL, by `enabled: false`, by a
 write of STOPPED or by an emergency. Where a start and a stop are seen at once, which came last cannot be told: it stays
-off. What QBot mirrors itself is awaited by its fingerprint, once, and is neither a start nor a stop.
+off. What QBot mirrors itself is awaited by its fingerprint, once, and is neither a start nor a stop. Where it is known
+that a frontend wrote, though the bytes are the old ones, that counts as a stop and never as a start. The entries of a
+session that ended are cancelled before another one starts: until then its start is put off.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Event(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Switch:
     """The recorded state. `seen` holds the fingerprints of the inputs last acted upon, None for an absent key, and
-    beside them those of the values that QBot itself is about to write.
+    beside them those of the values that QBot itself is about to write. `stopping`: trading has ended, and its entries
+    may still rest at the broker. `revision`: the board's counter when this was recorded.
     """
 
     on: bool = False
@@ -36,6 +39,8 @@ class Switch:
     reason: str = "never started"
     seen: Mapping[str, str | None] | None = None
     epoch: int = 0
+    stopping: bool = False
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,35 @@ class Inputs:
         }
 
 
-def step(switch: Switch, inputs: Inputs) -> tuple[Switch, list[Event]]:
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What frontends are known to have written since the look before, whatever the bytes; names as in `Inputs`.
+
+    `written`: what stands there is theirs. `overwritten`: QBot wrote over it since. `epoch`: the switch's at the look
+    before.
+    """
+
+    written: frozenset[str] = frozenset()
+    overwritten: frozenset[str] = frozenset()
+    epoch: int = 0
+
+
+UNTOUCHED = Touched()
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """`changed`: other bytes than those acted upon, and not QBot's. `written`: these and old bytes written again.
+    `replaced`: QBot's mirror of a change of the switch went over a frontend's write that nobody had seen.
+    """
+
+    inputs: Inputs
+    changed: frozenset[str]
+    written: frozenset[str]
+    replaced: frozenset[str]
+
+
+def step(switch: Switch, inputs: Inputs, touched: Touched = UNTOUCHED) -> tuple[Switch, list[Event]]:
     """The next state and what happened.
 
     The first step ever only remembers: a value left over from before the start is no frontend's write.
@@ -78,17 +111,25 @@ def step(switch: Switch, inputs: Inputs) -> tuple[Switch, list[Event]]:
         return replace(switch, on=False, seen=now_seen, latched=found or switch.latched, reason=reason), []
     seen = switch.seen
     unchanged = {name for name in now_seen if now_seen[name] == seen.get(name)}
-    changed = {name: name not in unchanged and now_seen[name] not in _awaited(seen, name) for name in now_seen}
+    changed = frozenset(name for name in now_seen.keys() - unchanged if now_seen[name] not in _awaited(seen, name))
+    # A mirror follows a change of the switch; where that did not change, a value that was written over was acted upon.
+    replaced = touched.overwritten if switch.epoch > touched.epoch else frozenset()
+    look = _Look(inputs, changed, changed | touched.written, replaced)
     # What was meant to replace a value is not awaited any more once that has changed: the same bytes are a frontend's.
     still_awaited = {AWAITED + name: seen[AWAITED + name] for name in unchanged if AWAITED + name in seen}
     events: list[Event] = []
     current = replace(switch, seen={**now_seen, **still_awaited})
-    current = _latch(current, inputs, changed, events)
-    current = _stop(current, inputs, changed, events)
-    current = _start(current, inputs, changed, events)
+    current = _latch(current, look, events)
+    current = _stop(current, look, events)
+    current = _start(current, look, events, seen)
     if events:
         current = replace(current, epoch=switch.epoch + 1)
     return current, events
+
+
+def put_off(switch: Switch, inputs: Inputs) -> bool:
+    """True when a start waits until the entries of the session before it are cancelled. `switch`: after the step."""
+    return any((switch.seen or {}).get(name) != fingerprint for name, fingerprint in inputs.fingerprints().items())
 
 
 def awaiting(switch: Switch, writes: Mapping[str, str]) -> Switch:
@@ -105,64 +146,79 @@ def _awaited(seen: Mapping[str, str | None], name: str) -> set[str]:
 
 def latch(switch: Switch, reason: str) -> Switch:
     """An emergency: off, and off until a human releases it and starts anew."""
-    return replace(switch, on=False, latched=True, reason=reason, epoch=switch.epoch + 1)
+    return replace(switch, on=False, latched=True, stopping=True, reason=reason, epoch=switch.epoch + 1)
 
 
-def _latch(switch: Switch, inputs: Inputs, changed: Mapping[str, bool], events: list[Event]) -> Switch:
-    if not changed["risk"]:
-        return switch
-    if inputs.risk.on and not switch.latched:
+def release(switch: Switch, reason: str) -> Switch:
+    """The latch is off again. Trading needs a new start."""
+    return replace(switch, latched=False, reason=reason, epoch=switch.epoch + 1)
+
+
+def _latch(switch: Switch, look: _Look, events: list[Event]) -> Switch:
+    set_now = look.inputs.risk.on is True and "risk" in look.written
+    if not switch.latched and (set_now or "risk" in look.replaced):
         events.append(Event.LATCHED)
         return latch(switch, "risk_settings.emergency_stop_active was set")
-    if inputs.risk.on is False and switch.latched:
+    if switch.latched and look.inputs.risk.on is False and "risk" in look.changed:
         events.append(Event.RELEASED)
         return replace(switch, latched=False, reason="the emergency stop was released; a new start is needed")
     return switch
 
 
-def _stop(switch: Switch, inputs: Inputs, changed: Mapping[str, bool], events: list[Event]) -> Switch:
-    reason = _stop_reason(inputs, changed)
+def _stop(switch: Switch, look: _Look, events: list[Event]) -> Switch:
+    reason = _stop_reason(look)
     if reason is None or not switch.on:
         return switch
     events.append(Event.STOPPED)
-    return replace(switch, on=False, reason=reason)
+    return replace(switch, on=False, stopping=True, reason=reason)
 
 
-def _stop_reason(inputs: Inputs, changed: Mapping[str, bool]) -> str | None:
-    if changed["enabled"] and inputs.enabled.fingerprint is None:
+def _stop_reason(look: _Look) -> str | None:
+    inputs = look.inputs
+    if "enabled" in look.written and inputs.enabled.fingerprint is None:
         return "autotrading:enabled was deleted"
-    if changed["enabled"] and inputs.enabled.on is False:
+    if "enabled" in look.written and inputs.enabled.on is False:
         return "autotrading:enabled says false"
-    if changed["settings"] and inputs.settings.fingerprint is None:
+    if "settings" in look.written and inputs.settings.fingerprint is None:
         return "trading_settings was deleted"
-    if changed["settings"] and inputs.settings.on is False:
+    if "settings" in look.written and inputs.settings.on is False:
         return "trading_settings.enabled says false"
-    if changed["status"] and inputs.status.on is False:
+    if "status" in look.written and inputs.status.on is False:
         return "autotrading:status was set to STOPPED"
+    if "settings" in look.replaced:
+        return "trading_settings was written at the moment of a start"
+    if "status" in look.replaced:
+        return "autotrading:status was written at the moment of a start"
     return None
 
 
-def _start(switch: Switch, inputs: Inputs, changed: Mapping[str, bool], events: list[Event]) -> Switch:
-    by_session = changed["enabled"] and inputs.enabled.on is True and inputs.enabled.source == FRONTEND_SOURCE
-    by_settings = changed["settings"] and inputs.settings.on is True
+def _start(switch: Switch, look: _Look, events: list[Event], before: Mapping[str, str | None]) -> Switch:
+    enabled = look.inputs.enabled
+    by_session = "enabled" in look.changed and enabled.on is True and enabled.source == FRONTEND_SOURCE
+    by_settings = "settings" in look.changed and look.inputs.settings.on is True
     if not by_session and not by_settings:
         return switch
-    session_id = inputs.enabled.session_id if by_session else (switch.session_id if switch.on else SETTINGS_SESSION)
-    obstacle = _obstacle(switch, inputs, changed, events)
+    session_id = enabled.session_id if by_session else (switch.session_id if switch.on else SETTINGS_SESSION)
+    obstacle = _obstacle(switch, look, events)
     if obstacle is not None:
         events.append(Event.START_REFUSED)
         return replace(switch, reason=f"a start was refused: {obstacle}")
     if switch.on and session_id != switch.session_id:
         events.append(Event.STOPPED)  # one trading session at a time: the old one ends first
-    if not switch.on or session_id != switch.session_id:
+        switch = replace(switch, on=False, stopping=True, reason=f"session {session_id} takes over")
+    if switch.stopping:
+        waiting = {"enabled": by_session, "settings": by_settings}
+        seen = {**(switch.seen or {}), **{name: before.get(name) for name, waits in waiting.items() if waits}}
+        return replace(switch, seen=seen)
+    if not switch.on:
         events.append(Event.STARTED)
     return replace(switch, on=True, session_id=session_id, reason=f"started by session {session_id}")
 
 
-def _obstacle(switch: Switch, inputs: Inputs, changed: Mapping[str, bool], events: list[Event]) -> str | None:
+def _obstacle(switch: Switch, look: _Look, events: list[Event]) -> str | None:
     if switch.latched:
         return "the emergency stop is latched"
     if Event.RELEASED in events:
         return "the emergency stop was released at the same moment"
-    stop = _stop_reason(inputs, changed)
+    stop = _stop_reason(look)
     return None if stop is None else f"{stop} at the same moment"

@@ -145,10 +145,10 @@ def test_a_stop_in_the_same_bytes_as_an_earlier_one_still_stops(world: World, st
 def test_a_stop_whose_cancels_fail_is_a_stop_all_the_same_alerts_and_is_finished_by_the_next_tick(world: World) -> None:
     with_resting_orders(started(world))
     by_del(world)
-    world.exchange.fault("server_error", method="DELETE", path="/v2/orders/", times=1)
+    world.exchange.fault("server_error", method="DELETE", path="/v2/orders/", times=2)
     with pytest.raises(BrokerError):
         control.sync_switch(world.rt)
-    assert not recorded(world).on
+    assert (recorded(world).on, recorded(world).stopping) == (False, True)
     assert world.alerts() == [("CRITICAL", "Entries could not be cancelled")]
     pipeline.emergency_handler(world.rt)
     assert [order["symbol"] for order in world.resting("buy")] == ["MSFT"]

@@ -90,9 +90,37 @@ def test_settings_saved_while_a_session_trades_leave_it_as_it_is() -> None:
     assert (switch.on, switch.session_id, events, switch.epoch) == (True, "s1", [], ON.epoch)
 
 
-def test_a_new_session_ends_the_old_one_first_and_the_same_one_just_goes_on() -> None:
-    switch, events = step(ON, replace(RUNNING, enabled=started("s2")))
-    assert (switch.on, switch.session_id, events) == (True, "s2", [Event.STOPPED, Event.STARTED])
+def settled(switch: Switch) -> Switch:
+    """Once the entries are cancelled."""
+    return replace(switch, stopping=False)
+
+
+def test_a_new_session_ends_the_old_one_first_and_starts_once_its_entries_are_cancelled() -> None:
+    inputs = replace(RUNNING, enabled=started("s2"))
+    switch, events = step(ON, inputs)
+    assert (switch.on, switch.stopping, events, session.put_off(switch, inputs)) == (False, True, [Event.STOPPED], True)
+    for _ in range(2):
+        switch, events = step(switch, inputs)
+        assert (switch.on, events, session.put_off(switch, inputs)) == (False, [], True)
+    switch, events = step(settled(switch), inputs)
+    assert (switch.on, switch.session_id, events) == (True, "s2", [Event.STARTED])
+    assert not session.put_off(switch, inputs)
+
+
+def test_a_start_that_was_put_off_is_gone_when_it_is_taken_back_or_stopped() -> None:
+    waiting, _ = step(ON, replace(RUNNING, enabled=started("s2")))
+    gone, _ = step(settled(waiting), replace(RUNNING, enabled=GONE))
+    assert step(gone, replace(RUNNING, enabled=GONE))[0].on is False
+    stopped, events = step(waiting, replace(RUNNING, enabled=started("s2"), status=STOPPED))
+    assert events == [Event.START_REFUSED]
+    assert step(settled(stopped), replace(RUNNING, enabled=started("s2"), status=STOPPED))[0].on is False
+    latched = session.latch(waiting, "CLOSE_ALL_POSITIONS")
+    refused, _ = step(settled(latched), replace(RUNNING, enabled=started("s2")))
+    assert refused.on is False
+    assert step(session.release(refused, "by a human"), replace(RUNNING, enabled=started("s2")))[0].on is False
+
+
+def test_the_same_session_written_again_just_goes_on() -> None:
     same, events = step(ON, replace(RUNNING, enabled=started("s1", mark="2")))
     assert (same.on, same.session_id, events) == (True, "s1", [])
 
@@ -150,7 +178,7 @@ def test_a_stopped_left_over_does_not_end_a_session_but_a_new_write_of_it_does()
 
 def test_the_same_bytes_start_again_after_a_stop_was_seen() -> None:
     off, _ = step(ON, Inputs(status=STOPPED))
-    again, events = step(off, RUNNING)
+    again, events = step(settled(off), RUNNING)
     assert (again.on, events) == (True, [Event.STARTED])
 
 
@@ -207,7 +235,7 @@ def test_a_release_needs_a_new_start_that_comes_after_it() -> None:
     assert step(released, replace(RUNNING, risk=risk_doc(False)))[0].on is False
     at_once, events = step(LATCHED, replace(RUNNING, risk=risk_doc(False), enabled=started("s2")))
     assert (at_once.on, at_once.latched, events) == (False, False, [Event.RELEASED, Event.START_REFUSED])
-    on, _ = step(released, replace(RUNNING, risk=risk_doc(False), enabled=started("s2")))
+    on, _ = step(settled(released), replace(RUNNING, risk=risk_doc(False), enabled=started("s2")))
     assert (on.on, on.session_id) == (True, "s2")
 
 
@@ -299,6 +327,9 @@ class World:
         """One step, held against what may be asked of it whatever went before."""
         before, shown = self.switch, self.board
         after, events = step(before, shown)
+        if after.stopping:  # its entries are cancelled, and what waited for that is looked at again
+            after, more = step(settled(after), shown)
+            after, events = replace(after, epoch=before.epoch + bool(events or more)), events + more
         if before.seen is None:
             assert (after.on, events) == (False, [])
         else:

@@ -34,6 +34,7 @@ HEALTH_CHECK_S = 15
 
 # Both scripts: KEYS are the revision counter, the record of writes, then the keys; ARGV the channel and the time.
 _COMMON = """
+local own = 'OWN_WRITES'
 local function state(key)
   local raw = redis.pcall('GET', key)
   if type(raw) == 'table' then return 'wrong type' end
@@ -47,7 +48,7 @@ local function tell(key, hash, head, shown)
   redis.call('PUBLISH', ARGV[1], head .. number .. ',"time":' .. ARGV[2] .. ',"value":' .. shown .. '}')
   return tonumber(number)
 end
-"""
+""".replace("OWN_WRITES", keys.OWN_WRITES)
 # Per key: expected state, head of the message, the bytes ("" deletes), what is shown ("": the bytes, which are JSON).
 _APPLY = (
     _COMMON
@@ -61,6 +62,7 @@ for i = 3, #KEYS do
   local at = 4 * i - 9
   local head, wire, shown = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local hash = 'absent'
+  if wire ~= '' or redis.call('EXISTS', KEYS[i]) == 1 then redis.call('PUBLISH', own, KEYS[i]) end
   if wire == '' then redis.call('DEL', KEYS[i]) else
     redis.call('SET', KEYS[i], wire)
     hash = redis.sha1hex(wire)
@@ -71,6 +73,10 @@ end
 return revision
 """
 )
+# The counter never goes back: a frontend takes a lower revision for old news.
+_ADVANCE = """
+if tonumber(redis.call('GET', KEYS[1]) or '0') < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+"""
 # One key that somebody else wrote: told once, and only while it is still what was read.
 _ANNOUNCE = (
     _COMMON
@@ -94,9 +100,10 @@ class Write(NamedTuple, Generic[T]):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Readings of several keys, all taken at one instant."""
+    """Readings of several keys, all taken at one instant, and how far the counter of revisions had come."""
 
     readings: dict[str, Reading[Any]]
+    revision: int = 0
 
     def __getitem__(self, key: Key[T]) -> Reading[T]:
         """The reading of one of the keys asked for. Raises KeyError for another."""
@@ -120,6 +127,7 @@ class Board:
         self._client = client
         self._apply = client.register_script(_APPLY)
         self._announce = client.register_script(_ANNOUNCE)
+        self._advance = client.register_script(_ADVANCE)
 
     def __repr__(self) -> str:
         at = self._client.connection_pool.connection_kwargs
@@ -132,8 +140,8 @@ class Board:
     def read_many(self, wanted: Iterable[Key[Any]]) -> Snapshot:
         """What several keys hold at one instant, in one round trip. One of the wrong type does not harm the others."""
         asked = list(wanted)
-        raws = self._fetch(asked)
-        return Snapshot({key.name: _reading(key, raw) for key, raw in zip(asked, raws, strict=True)})
+        raws, revision = self._fetch_all(asked)
+        return Snapshot({key.name: _reading(key, raw) for key, raw in zip(asked, raws, strict=True)}, revision)
 
     def write(self, key: Key[T], value: T, *, now: datetime) -> int:
         """Sets one key and tells the subscribers. Returns the revision. Raises ValueError when the value is invalid."""
@@ -148,6 +156,20 @@ class Board:
         if not writes:
             return 0
         return self._change([(key, key.encode(value) if value is not None else b"", ANY) for key, value in writes], now)
+
+    def write_over(self, seen: Snapshot, writes: Sequence[tuple[Key[Any], Any]], *, now: datetime) -> int:
+        """Sets each key that still holds the very bytes it had in `seen`. The number of those set."""
+        raws = self._fetch([key for key, _ in writes])
+        done = 0
+        for (key, value), raw in zip(writes, raws, strict=True):
+            if _reading(key, raw).fingerprint == seen[key].fingerprint:
+                done += self._change([(key, key.encode(value), _state(raw))], now) > 0
+        return done
+
+    def advance(self, revision: int) -> None:
+        """Bring the counter of revisions to at least this, after Redis lost it."""
+        with _available():
+            self._advance(keys=[keys.REVISION_COUNTER], args=[revision])
 
     def update(self, key: Key[T], change: Callable[[T | None], T | None], *, now: datetime) -> Reading[T]:
         """Compare-and-set: `change` gets the value (None when absent) and returns the new one, or None to leave it.
@@ -217,19 +239,22 @@ class Board:
         raise BoardUnavailable(f"{key.name}: others kept writing through {limits.BOARD_UPDATE_ATTEMPTS} attempts")
 
     def _fetch(self, wanted: Sequence[Key[Any]]) -> list[bytes | redis.ResponseError | None]:
-        """Raw bytes, at most one more than allowed; None where absent; the error where it is no string."""
-        if not wanted:
-            return []
+        return self._fetch_all(wanted)[0] if wanted else []
+
+    def _fetch_all(self, wanted: Sequence[Key[Any]]) -> tuple[list[bytes | redis.ResponseError | None], int]:
+        """Raw bytes, at most one more than allowed; None where absent; the error where it is no string. The counter."""
         with _available(), self._client.pipeline(transaction=True) as pipe:
             for key in wanted:
                 pipe.exists(key.name)
                 pipe.getrange(key.name, 0, key.max_bytes)
-            answers = pipe.execute(raise_on_error=False)
+            pipe.get(keys.REVISION_COUNTER)
+            *answers, counted = pipe.execute(raise_on_error=False)
         found = [(bool(answers[i]), answers[i + 1]) for i in range(0, len(answers), 2)]
         for _, answer in found:
             if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
                 raise BoardUnavailable(str(answer)) from answer
-        return [answer if present else None for present, answer in found]
+        raws = [answer if present else None for present, answer in found]
+        return raws, int(counted) if isinstance(counted, bytes) and counted.isdigit() else 0
 
     def _change(self, changes: Sequence[tuple[Key[Any], bytes, str]], now: datetime) -> int:
         """Applies all, or none where an expected state does not hold: then 0."""

@@ -304,6 +304,17 @@ def open_orders(connection: Connection) -> list[Row]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def open_entries(connection: Connection, id_prefix: str) -> list[str]:
+    """Broker's ids of the buys held for open whose client order id begins with `id_prefix`, newest first."""
+    mine = sa.and_(
+        orders.c.status.not_in(CLOSED_ORDER_STATUSES),
+        orders.c.side == str(Side.BUY),
+        orders.c.client_order_id.startswith(id_prefix, autoescape=True),
+    )
+    query = sa.select(orders.c.broker_order_id).where(mine).order_by(orders.c.created_at.desc())
+    return list(connection.execute(query).scalars())
+
+
 def last_fill_at(connection: Connection) -> datetime | None:
     """When the newest recorded execution took place."""
     return connection.execute(sa.select(sa.func.max(fills.c.at))).scalar()

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from qbot.session import Event, Switch
+from qbot.store import locks
 from qbot.store.tables import alerts, handled, settings_revisions, switch, switch_log
 
 Row = Mapping[str, Any]
@@ -20,11 +21,12 @@ Row = Mapping[str, Any]
 def load_switch(connection: Connection, *, for_update: bool = False) -> Switch:
     """The recorded switch; the one of a new installation is off. `for_update` lets one changer in at a time."""
     if for_update:
-        connection.execute(sa.text("LOCK TABLE switch IN SHARE ROW EXCLUSIVE MODE"))
+        locks.within(connection, locks.SWITCH)
     row = connection.execute(switch.select()).mappings().first()
     if row is None:
         return Switch()
-    return Switch(row["on"], row["session_id"], row["latched"], row["reason"], row["seen"], row["epoch"])
+    names = ("on", "session_id", "latched", "reason", "seen", "epoch", "stopping", "revision")
+    return Switch(**{name: row[name] for name in names})
 
 
 def save_switch(connection: Connection, state: Switch, events: Sequence[Event], wall: datetime) -> None:
@@ -36,6 +38,8 @@ def save_switch(connection: Connection, state: Switch, events: Sequence[Event], 
         "reason": state.reason,
         "seen": dict(state.seen or {}),
         "epoch": state.epoch,
+        "stopping": state.stopping,
+        "revision": state.revision,
         "changed_at_wall": wall,
     }
     upsert = insert(switch).values(one=True, **values)
@@ -43,6 +47,21 @@ def save_switch(connection: Connection, state: Switch, events: Sequence[Event], 
     rows = [{"event": str(e), "session_id": state.session_id, "reason": state.reason, "at_wall": wall} for e in events]
     if rows:
         connection.execute(switch_log.insert(), rows)
+
+
+def commit_unsynced(connection: Connection) -> None:
+    """Let this transaction commit without waiting for the disk: every other one sees it at once all the same.
+
+    For a stop alone, which must not wait. The next commit that does wait makes it durable as well. Should Postgres
+    crash before, the board tells: its sentinel, written first, names an epoch that Postgres does not know.
+    """
+    connection.execute(sa.text("SET LOCAL synchronous_commit TO OFF"))
+
+
+def note_revision(connection: Connection, revision: int, epoch: int) -> None:
+    """Remember how far the board's counter has come, unless the switch has changed since `epoch`."""
+    further = sa.and_(switch.c.epoch == epoch, switch.c.revision < revision)
+    connection.execute(switch.update().where(further).values(revision=revision))
 
 
 def last_stop_wall(connection: Connection) -> datetime | None:

@@ -61,6 +61,9 @@ trainings = sa.Table(
     sa.Column("started_at_wall", Time, nullable=False),
     sa.Column("finished_at_wall", Time),
     sa.Column("stats", JSONB, nullable=False, server_default="{}"),
+    sa.Column("progress", JSONB, comment="the last event of the training process"),
+    sa.Column("begun", sa.Text, comment="for a human: what it set out with"),
+    sa.Column("outcome", sa.Text, comment="for a human: what came of it"),
 )
 
 forecasts = sa.Table(
@@ -82,6 +85,25 @@ forecasts = sa.Table(
     sa.Column("matured_at", Time),
     sa.Index(None, "issued_at"),
     sa.Index("ix_forecasts_pending", "eta", postgresql_where=sa.text("matured_at IS NULL")),
+    sa.Index("ix_forecasts_known", "eta", postgresql_where=sa.text("actual_price_usd IS NOT NULL")),
+)
+
+forecast_quality = sa.Table(
+    "forecast_quality",
+    metadata,
+    sa.Column("at", Time, primary_key=True),
+    sa.Column("window_hours", sa.Float, nullable=False),
+    sa.Column("per_horizon", JSONB, nullable=False),
+)
+
+newest_cycle = sa.Table(
+    "newest_cycle",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("ran_at", Time, nullable=False),
+    sa.Column("error", sa.Text, comment="why the cycle ended early; null when it did not"),
+    sa.Column("worker_pid", sa.Integer, nullable=False),
+    sa.CheckConstraint("one", name="one_row"),
 )
 
 settings_revisions = sa.Table(
@@ -103,6 +125,10 @@ switch = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("seen", JSONB, nullable=False, comment="fingerprints of the inputs last acted upon"),
     sa.Column("epoch", sa.BigInteger, nullable=False, comment="grows with every change; intents name theirs"),
+    sa.Column("stopping", sa.Boolean, nullable=False, server_default=sa.false(), comment="entries not yet cancelled"),
+    sa.Column(
+        "revision", sa.BigInteger, nullable=False, server_default="0", comment="the board's counter, as last seen"
+    ),
     sa.Column("changed_at_wall", Time, nullable=False),
     sa.CheckConstraint("one", name="one_row"),
 )
@@ -257,7 +283,7 @@ input_sightings = sa.Table(
     "input_sightings",
     metadata,
     sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("elements", JSONB, nullable=False, comment="what the key held at the last look: only news is a heartbeat"),
+    sa.Column("elements", JSONB, nullable=False, comment="at the last look: only news is a heartbeat"),
     sa.Column("seen_wall", Time, nullable=False),
 )
 
