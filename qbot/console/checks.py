@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 from rich.text import Text
@@ -18,6 +19,7 @@ STYLES = {
     Status.INVALID: "red",
     Status.MISSING: "red",
 }
+INDENT = 6  # of the reason under a fault
 NAME, STATUS, AGE = 36, 9, 24  # columns; what is left of 80 is the size
 
 
@@ -49,7 +51,8 @@ def _lines_of(verdict: Verdict, width: int) -> list[Text]:
     head.append(f"{_age(verdict):<{AGE}}")
     head.append(f"{_size(verdict):>9}", "dim")
     if reason and verdict.status in FAULTS:
-        return [head, Text(f"      {reason}", STYLES[verdict.status])]
+        said = wrap(reason, max(width - INDENT, 20), break_on_hyphens=False)
+        return [head, *(Text(" " * INDENT + part, STYLES[verdict.status]) for part in said)]
     return [head]
 
 

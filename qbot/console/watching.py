@@ -93,8 +93,11 @@ def follow(
         except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
             raise
         except (redis.RedisError, OSError) as error:
+            if not lost:
+                yield _remark(
+                    f"the connection is lost ({short(str(error), 80)}); again in {pause_s:g} s, then seldomer"
+                )
             lost = True
-            yield _remark(f"the connection is lost ({short(str(error), 80)}); again in {pause_s:g} s")
             clock.pause(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         finally:
