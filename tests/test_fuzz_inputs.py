@@ -19,7 +19,7 @@ from qbot.contract.payloads_orders import EmergencyKind, MalformedOrder, ManualO
 from qbot.session import FRONTEND_SOURCE
 from qbot.store import state
 from qbot.store.engine import transaction
-from tests.support.bad_values import INPUTS, Bad, broken_fields, paths, random_bad, structural
+from tests.support.bad_values import INPUTS, Bad, broken_fields, never_good, paths, random_bad, structural
 from tests.support.fuzzed import DOCUMENTS, SETTINGS_KEYS, STOPS_ENTRIES, Fuzzed, Holding
 from tests.support.runtime import World
 
@@ -43,6 +43,7 @@ def judge(fuzzed: Fuzzed, value: Bad) -> bool:
     due = _emergency_due(fuzzed, value)
     reading = fuzzed.bad(value)
     items = reading.value if fuzzed.key.name == keys.MANUAL_ORDERS.name and reading.value else ()
+    assert reading.problem or not never_good(fuzzed.key, value)
     if reading.problem is None:
         _followed(fuzzed, reading, before, due)
         return any(isinstance(item, MalformedOrder) for item in items)

@@ -12,6 +12,7 @@ from typing import Any
 import redis
 from hypothesis import strategies as st
 
+from qbot import limits
 from qbot.contract import examples, keys
 from qbot.contract.key import Direction, Key
 
@@ -58,6 +59,23 @@ class Bad:
     def __repr__(self) -> str:
         shown = self.raw if len(self.raw) < 200 else self.raw[:100] + b" ... " + self.raw[-50:]
         return f"Bad({shown!r}, {self.redis_type!r})"
+
+
+def never_good(key: Key[Any], value: Bad) -> bool:
+    """True for what no contract whatever could allow: the judge of those who judge."""
+    if value.redis_type != "string" or len(value.raw) > limits.MAX_PAYLOAD_BYTES:
+        return True
+    try:
+        text = value.raw.decode()
+        if not key.text:
+            json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
 
 
 def example(key: Key[Any]) -> Any:
@@ -131,6 +149,11 @@ def structural(key: Key[Any]) -> Iterator[Bad]:
     ]  # fmt: skip
     for raw in whole:
         yield Bad(raw)
+    for padding in (b" " * TEN_MEGABYTES, b"\n" * TEN_MEGABYTES):
+        yield Bad(wire + padding)  # but for its size a good one
+        yield Bad(padding + wire)
+    if wire.startswith(b"{"):
+        yield Bad(wire[:-1] + b',"unknown":"' + b"x" * TEN_MEGABYTES + b'"}')
     for leaf in (*BAD_LEAVES, *NOT_JSON):
         yield Bad(leaf.encode())
         yield Bad(f"[{leaf}]".encode())
