@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import structlog
 
-from qbot import execution, reconciliation, risk
+from qbot import execution, limits, manual_orders, reconciliation, risk
 from qbot.contract import keys
 from qbot.contract.payloads_orders import (
-    MalformedOrder,
     ManualOrder,
-    ManualOrderStatus,
     ManualOrderType,
     OrderSide,
     Priority,
@@ -25,43 +23,45 @@ from qbot.errors import DataUnavailable
 from qbot.market.calendar import MarketHours
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
-from qbot.store import ledger, state
+from qbot.store import manual_orders as store
+from qbot.store import state
 from qbot.store.engine import transaction
 from qbot.types import IntentKind, OrderType, Proposal, Quote, Side, Source, TimeInForce, TradingState
 
 log = structlog.get_logger(__name__)
-HANDLED = "manual_order"
+HANDLED = store.KIND
 LOST = "QBot stopped while it handled this order; it was not sent. Ask again with a new order_id."
-Items = tuple[ManualOrder | MalformedOrder, ...]
+LATE = "WAITED_TOO_LONG: QBot could not send it within an hour. Ask again with a new order_id."
 URGENCY = (Priority.CRITICAL, Priority.HIGH, Priority.MEDIUM, Priority.LOW)
 ORDER_TYPES = {
     ManualOrderType.MARKET: OrderType.MARKET,
     ManualOrderType.LIMIT: OrderType.LIMIT,
     ManualOrderType.STOP_LOSS: OrderType.STOP,
 }
-FINAL = {
-    "filled": ManualOrderStatus.FILLED,
-    "canceled": ManualOrderStatus.CANCELED,
-    "expired": ManualOrderStatus.CANCELED,
-    "replaced": ManualOrderStatus.CANCELED,
-    "rejected": ManualOrderStatus.REJECTED,
-}
 
 
 def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) -> int:
-    """Send the pending orders, most urgent first, and write back what became of them all. The number sent."""
-    items = rt.board.read(keys.MANUAL_ORDERS).value or ()
-    orders = [item for item in items if isinstance(item, ManualOrder)]
+    """Send the pending orders, most urgent first, and write back what became of them all. The number handled.
+
+    An order is recorded as soon as it is read; what is worked off is what is recorded, whatever the array says since.
+    """
+    reading = rt.board.read(keys.MANUAL_ORDERS)
+    recorded = manual_orders.take(rt, reading.value or ())
+    late = rt.wall() - timedelta(seconds=limits.MANUAL_ORDER_WAIT_S)
+    waiting = [one for one in recorded.values() if one.pending]
     with transaction(rt.engine) as connection:
-        known = state.known(connection, HANDLED, [order.order_id for order in orders])
-    pending = [o for o in orders if o.status is ManualOrderStatus.PENDING and o.order_id not in known]
+        for one in waiting:
+            if one.first_seen_wall < late:
+                refused = {"status": "REJECTED", "reason": LATE}
+                state.first_time(connection, HANDLED, one.order.order_id, rt.wall(), refused)
+    pending = [one.order for one in waiting if one.first_seen_wall >= late]
     pending.sort(key=lambda order: (URGENCY.index(order.priority), order.created_at or now))
     if pending:
         books = reconciliation.reconcile(rt.broker, rt.engine, rt.wall, now)
         pending, quotes = _priced(rt, pending)
         for order in pending:
             _place(rt, order, settings, hours, books, quotes, now)
-    write_back(rt)
+    manual_orders.write_back(rt)
     return len(pending)
 
 
@@ -84,8 +84,9 @@ def _place(
     now: datetime,
 ) -> None:
     """Claim the id for ever, then judge, commit and send. A crash in between leaves it claimed and never sent."""
+    begun = {"status": "REJECTED", "reason": LOST, manual_orders.SINCE: rt.wall().isoformat()}
     with transaction(rt.engine) as connection:
-        if not state.first_time(connection, HANDLED, order.order_id, rt.wall(), {"status": "REJECTED", "reason": LOST}):
+        if not state.first_time(connection, HANDLED, order.order_id, rt.wall(), begun):
             return
         switch = state.load_switch(connection)
     proposal = as_proposal(order, quotes)
@@ -150,50 +151,3 @@ def as_proposal(order: ManualOrder, quotes: Mapping[str, Quote]) -> Proposal:
         limit_price_usd=limit,
         stop_price_usd=stop,
     )
-
-
-def write_back(rt: Runtime) -> None:
-    """Bring the shared array to what the ledger knows, by compare-and-set: an order appended meanwhile is not lost."""
-    items = rt.board.read(keys.MANUAL_ORDERS).value
-    if not items:
-        return
-    statuses = _statuses(rt, [item.order_id for item in items if isinstance(item, ManualOrder)])
-    now = rt.wall()
-
-    def changed(current: Items | None) -> Items | None:
-        new = tuple(_updated(item, statuses, now) for item in current or ())
-        return new if current and new != current else None
-
-    rt.board.update(keys.MANUAL_ORDERS, changed, now=now)
-
-
-def _statuses(rt: Runtime, order_ids: Sequence[str]) -> dict[str, tuple[ManualOrderStatus, str | None]]:
-    found: dict[str, tuple[ManualOrderStatus, str | None]] = {}
-    with transaction(rt.engine) as connection:
-        for order_id, outcome in state.known(connection, HANDLED, order_ids).items():
-            status, reason = ManualOrderStatus(outcome["status"]), outcome.get("reason")
-            if outcome.get("client_order_id"):
-                status, reason = _at_the_venue(ledger.fate(connection, outcome["client_order_id"]))
-            found[order_id] = (status, reason)
-    return found
-
-
-def _at_the_venue(fate: ledger.Row | None) -> tuple[ManualOrderStatus, str | None]:
-    if fate is None:
-        return ManualOrderStatus.SUBMITTED, None
-    if fate["intent_status"] in (ledger.REJECTED, ledger.DENIED, ledger.ABANDONED):
-        return ManualOrderStatus.REJECTED, fate["error"]
-    return FINAL.get(fate["order_status"] or "", ManualOrderStatus.SUBMITTED), None
-
-
-def _updated(
-    item: ManualOrder | MalformedOrder, statuses: Mapping[str, tuple[ManualOrderStatus, str | None]], now: datetime
-) -> ManualOrder | MalformedOrder:
-    if isinstance(item, MalformedOrder):
-        return item if item.settled else item.rejected()
-    if item.order_id not in statuses:
-        return item
-    status, reason = statuses[item.order_id]
-    if item.status is status:
-        return item
-    return item.model_copy(update={"status": status, "status_reason": reason or "", "updated_at": now})

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import to_json
 
 from qbot.contract.fields import Name, Payload, PriceLimit, Text, Ticker, Timestamp
+from qbot.contract.payloads_orders import MalformedOrder
+from qbot.contract.problems import describe
+
+MalformedElement = MalformedOrder  # an element that is not valid, of any array that frontends write
+P = TypeVar("P", bound=Payload)
 
 
 class AlertAcknowledgement(Payload):
@@ -55,5 +71,27 @@ class TrainingRequest(Payload):
     session_id: Name | None = Field(None, description="The session it was asked for in.")
 
 
-AlertAcknowledgements = Annotated[tuple[AlertAcknowledgement, ...], Field(max_length=1_000)]
-PriceAlerts = Annotated[tuple[PriceAlert, ...], Field(max_length=1_000)]
+def _or_malformed(model: type[P]) -> Callable[[Any, ValidatorFunctionWrapHandler], P | MalformedElement]:
+    """Judges one element by itself: one that is not valid does its neighbours no harm."""
+    adapter = TypeAdapter(model)
+
+    def judged(value: Any, _: ValidatorFunctionWrapHandler) -> P | MalformedElement:
+        if isinstance(value, model | MalformedElement):
+            return value
+        try:
+            return adapter.validate_json(to_json(value, inf_nan_mode="constants"))
+        except ValidationError as error:
+            return MalformedElement(raw=value, problem=describe(error))
+
+    return judged
+
+
+AcknowledgementItem = Annotated[
+    AlertAcknowledgement | MalformedElement,
+    WrapValidator(_or_malformed(AlertAcknowledgement), json_schema_input_type=AlertAcknowledgement),
+]
+PriceAlertItem = Annotated[
+    PriceAlert | MalformedElement, WrapValidator(_or_malformed(PriceAlert), json_schema_input_type=PriceAlert)
+]
+AlertAcknowledgements = Annotated[tuple[AcknowledgementItem, ...], Field(max_length=1_000)]
+PriceAlerts = Annotated[tuple[PriceAlertItem, ...], Field(max_length=1_000)]

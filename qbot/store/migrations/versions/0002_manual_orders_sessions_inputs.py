@@ -20,7 +20,7 @@ def upgrade() -> None:
             "elements",
             postgresql.JSONB(astext_type=sa.Text()),
             nullable=False,
-            comment="what the key held at the last look: only news is a heartbeat",
+            comment="at the last look: only news is a heartbeat",
         ),
         sa.Column("seen_wall", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_input_sightings")),
