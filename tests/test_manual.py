@@ -304,14 +304,6 @@ def test_an_order_appended_between_reading_and_writing_back_is_not_lost(world: W
     assert world.posts() == 1
 
 
-def test_an_array_that_was_deleted_meanwhile_stays_deleted(world: World) -> None:
-    world.say(keys.MANUAL_ORDERS, [asked()])
-    pipeline.process_manual_orders(world.rt)
-    world.redis.delete(keys.MANUAL_ORDERS.name)
-    pipeline.process_manual_orders(world.rt)
-    assert world.redis.get(keys.MANUAL_ORDERS.name) is None
-
-
 def test_nothing_new_is_written_back_when_nothing_changed(world: World) -> None:
     process(world, asked())
     before = world.redis.get("qbot:revision")
