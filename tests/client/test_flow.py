@@ -100,6 +100,15 @@ def test_a_start_without_qbot_is_told_and_withdrawn(
     assert client.get(keys.AUTOTRADING_SESSION_ACTIVE).value is None
 
 
+def test_what_stood_there_before_qbot_went_away_is_no_answer(world: World, client: QBotClient) -> None:
+    with qbot(world):
+        client.start(**START, wait_s=20)
+    world.wall.set(world.wall() + timedelta(seconds=1))
+    assert client.get(keys.AUTOTRADING_SESSION_ACTIVE).value == client.session_id
+    with pytest.raises(StartNotTakenUp, match="QBot has not looked since"):
+        client.start(**START, wait_s=0.2)
+
+
 def test_what_another_frontend_started_meanwhile_is_not_withdrawn(
     world: World, client: QBotClient, redis_client: redis.Redis
 ) -> None:
