@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from qbot import portfolio
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
 from qbot.contract.key import Key
@@ -125,7 +126,7 @@ def _given_by_a_human(settings: TradingSettings) -> TradingSettings:
 def merge(found: Documents) -> TradingConfig:
     """The documents as one configuration."""
     d, settings, risk, session = DEFAULTS, found.settings, found.risk, found.session
-    config, strategy, portfolio = found.config, found.strategy, found.portfolio
+    config, strategy, holdings = found.config, found.strategy, found.portfolio
     return TradingConfig(
         buy_threshold_pct=_first(
             d.buy_threshold_pct, session.buy_threshold_pct, config.buy_threshold_pct, settings.buy_threshold_pct
@@ -143,11 +144,11 @@ def merge(found: Documents) -> TradingConfig:
         max_daily_trades=_least(d.max_daily_trades, config.max_daily_trades),
         daily_notional_cap_usd=_least(d.daily_notional_cap_usd, risk.daily_notional_cap),
         cooldown_minutes=_most(d.cooldown_minutes, risk.cooldown_minutes),
-        cash_reserve_usd=_most(d.cash_reserve_usd, config.cash_reserve, portfolio.cash_reserve),
+        cash_reserve_usd=_most(d.cash_reserve_usd, config.cash_reserve, holdings.cash_reserve),
         trading_capital_usd=_least(d.trading_capital_usd, config.trading_capital),
-        max_position_pct=_decimal(_least(float(d.max_position_pct), portfolio.max_position_pct)),
+        max_position_pct=_decimal(_least(float(d.max_position_pct), holdings.max_position_pct)),
         target_diversification=_least(
-            d.target_diversification, strategy.diversification_target, portfolio.target_diversification
+            d.target_diversification, strategy.diversification_target, holdings.target_diversification
         ),
         stop_loss_pct=_decimal(_least(float(d.stop_loss_pct), config.stop_loss_pct)),
         take_profit_pct=_decimal(_first(float(d.take_profit_pct), config.take_profit_pct)),
@@ -159,11 +160,33 @@ def merge(found: Documents) -> TradingConfig:
         aggressiveness=_first(d.aggressiveness, config.aggressiveness),
         risk_level=_first(d.risk_level, strategy.risk_level),
         position_sizing=SizingMethod(_first(d.position_sizing, strategy.position_sizing_method)),
-        excluded_tickers=frozenset(portfolio.excluded_tickers or ()),
+        excluded_tickers=frozenset(holdings.excluded_tickers or ()),
+        preferred_sectors=frozenset(holdings.preferred_sectors or ()),
         paper_mode=config.paper_mode is not False,
         market_hours_check=session.market_hours_check is not False,
         trading_hours=_hours(session),
     )
+
+
+def declined(documents: Stored) -> dict[str, str]:
+    """What was asked for and has no effect in this version, with the reason, by setting. `documents`: as stored.
+
+    The documents' own examples ask for some of it: that is no mistake of the settings, and trading goes on.
+    """
+    strategy, portfolio_settings = documents.get("strategy", {}), documents.get("portfolio", {})
+    found = {}
+    if strategy.get("use_grok_signals"):
+        found["use_grok_signals"] = "Grok has no key here: it is off, and gives no signal"
+    if "grok_score_threshold" in strategy:
+        found["grok_score_threshold"] = "Grok has no key here: there are no scores to compare with it"
+    if portfolio_settings.get("rebalance_enabled"):
+        found["rebalance_enabled"] = "rebalancing is not offered by this version"
+    if "rebalance_threshold" in portfolio_settings:
+        found["rebalance_threshold"] = "rebalancing is not offered by this version"
+    unheard_of = portfolio.unheard_of(portfolio_settings.get("preferred_sectors", ()))
+    if unheard_of:
+        found["preferred_sectors"] = f"no known ticker is in {', '.join(unheard_of)}"
+    return found
 
 
 def readable(config: TradingConfig) -> dict[str, Any]:

@@ -17,6 +17,10 @@ class DataUnavailable(QBotError):
     """A provider gave no usable data. The tick ends without a trade; the next tick tries again."""
 
 
+class CalendarUnavailable(QBotError):
+    """The exchange calendar cannot be used: whether the market is open is unknown, so nothing is entered."""
+
+
 class BrokerError(QBotError):
     """The broker could not be asked. Nothing is known to have changed; the next tick asks again."""
 

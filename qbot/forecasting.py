@@ -6,23 +6,27 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from qbot import artifacts, limits, projections_ml
+from qbot import artifacts, limits, projections_ml, showing_ml
 from qbot import forecast as stage
 from qbot.artifacts import Artifact
-from qbot.contract import keys
-from qbot.contract.key import Key
-from qbot.contract.payloads_ml import RetrainStatus, TrainingLogEvent, TrainingTrigger
 from qbot.errors import ArtifactError, TrainingFailed
 from qbot.features import HISTORY_SESSIONS, build_features, latest_rows
 from qbot.runtime import Runtime
-from qbot.store import bars, models
+from qbot.store import bars, inputs, models
 from qbot.store.engine import transaction
 from qbot.training_process import run_training
-from qbot.training_types import RECORD, HorizonResult, TrainingProgress, TrainingRequest, TrainingResult, Trigger
+from qbot.training_types import (
+    PROGRESS,
+    RECORD,
+    HorizonResult,
+    TrainingProgress,
+    TrainingRequest,
+    TrainingResult,
+    Trigger,
+)
 from qbot.types import BAR_MINUTES, Forecast
 
 log = structlog.get_logger(__name__)
@@ -31,6 +35,7 @@ SERVING_SPAN = timedelta(days=HISTORY_SESSIONS * 2)  # calendar days that hold t
 QUALITY_HOURS = 24.0
 OUTCOME_WAIT = timedelta(hours=2)  # a bar may come late; after this its absence is taken for good
 RETRAIN_AFTER = timedelta(days=7)  # market time; the documented deviation trigger comes earlier
+RETRY_AFTER = timedelta(minutes=5)  # market time; the task asks far more often than it makes sense to fail
 TRAINING_SPAN = timedelta(days=70)
 
 
@@ -89,68 +94,94 @@ def mature(rt: Runtime, now: datetime) -> list[stage.Matured]:
         waiting = now - OUTCOME_WAIT
         settled = {row["forecast_id"] for row in due if actual[row["forecast_id"]] or row["eta"] < waiting}
         models.mature(connection, {key: actual[key] for key in settled}, now)
-    return [stage.matured(_forecast(row), price) for row in due if (price := actual[row["forecast_id"]])]
+    return [stage.matured(models.forecast_of(row), price) for row in due if (price := actual[row["forecast_id"]])]
 
 
 def quality(rt: Runtime, now: datetime) -> dict[str, dict[str, float | int]]:
-    """Error figures of the last QUALITY_HOURS by horizon; empty before any forecast matured."""
+    """Error figures of the last QUALITY_HOURS by horizon, and a record of them; empty before any forecast matured."""
     with transaction(rt.engine) as connection:
         rows = models.matured_since(connection, now - timedelta(hours=QUALITY_HOURS))
-    return stage.quality([stage.matured(_forecast(row), row["actual_price_usd"]) for row in rows], now)
-
-
-def _forecast(row: models.Row) -> Forecast:
-    return Forecast(**{name: row[name] for name in Forecast.__dataclass_fields__})
+        found = stage.quality([stage.matured(models.forecast_of(row), row["actual_price_usd"]) for row in rows], now)
+        if found:
+            models.add_quality(connection, now, QUALITY_HOURS, found)
+    return found
 
 
 # --- training --------------------------------------------------------------------------------------------------------
 
 
 def train_if_due(rt: Runtime, now: datetime) -> bool:
-    """Train when there is no artifact or the standing ones are old; True when a training was run."""
+    """Train when a human asked, when there is no artifact or the standing ones are old; True when a training was run.
+
+    Only one runs at a time: whatever is recorded as running now was killed.
+    """
     with transaction(rt.engine) as connection:
         standing = models.standing_artifacts(connection)
         have_bars = bars.last_starts(connection, rt.tickers)
+        killed = models.fail_abandoned_trainings(connection, rt.wall())
+        asked_for, last = models.training_asked_for(connection), models.recent_trainings(connection, 1)
+    if killed:
+        showing_ml.training(rt)
     if not have_bars:
         log.info("no training yet", why="there are no bars")
         return False
-    if standing and min(row["created_at"] for row in standing.values()) > now - RETRAIN_AFTER:
-        return False
-    train(rt, now, "scheduled")
+    if not asked_for:
+        if standing and min(row["created_at"] for row in standing.values()) > now - RETRAIN_AFTER:
+            return False
+        if last and last[-1]["status"] == models.FAILED and last[-1]["started_at"] > now - RETRY_AFTER:
+            return False
+    train(rt, now, "manual" if asked_for else "scheduled")
     return True
 
 
 def train(rt: Runtime, now: datetime, trigger: Trigger) -> TrainingResult:
     """Train every horizon in a child process, with its progress on the board. Raises TrainingFailed."""
-    training_id = f"t{rt.wall():%Y%m%dT%H%M%S}"
+    started = rt.wall()
+    training_id = f"t{started:%Y%m%dT%H%M%S}"
     with transaction(rt.engine) as connection:
         history = bars.load(connection, rt.tickers, now - TRAINING_SPAN, now - timedelta(minutes=BAR_MINUTES))
-        models.fail_abandoned_trainings(connection, rt.wall())  # one at a time: whatever still runs was killed
-        models.start_training(connection, training_id, trigger, now, rt.wall())
+        models.fail_abandoned_trainings(connection, started)
+        begun = f"{len(history)} bars of {len(rt.tickers)} tickers"
+        models.start_training(connection, training_id, trigger, now, started, begun)
+        if trigger == "manual":
+            inputs.serve_training_requests(connection, training_id)
     request = TrainingRequest(
         symbols=rt.tickers,
         folder=rt.settings.home / "artifacts",
-        now=rt.wall(),
+        now=started,
         trigger=trigger,
         seconds_per_horizon=rt.settings.train_seconds_per_horizon,
         min_rows=limits.TRAINING_MIN_ROWS,
     )
-    _log(rt, TrainingLogEvent.TRAINING_STARTED, trigger, f"{len(history)} bars of {len(rt.tickers)} tickers")
+    showing_ml.training(rt)
     try:
-        result = run_training(history, request, partial(_show_progress, rt), limits.TRAINING_LIMIT_S)
+        result = run_training(history, request, partial(_progress, rt, training_id), limits.TRAINING_LIMIT_S)
     except TrainingFailed as error:
-        with transaction(rt.engine) as connection:
-            why = {"error": str(error)[-1_000:]}
-            models.finish_training(connection, training_id, models.FAILED, why, (), now, rt.wall())
-        _log(rt, TrainingLogEvent.TRAINING_FAILED, trigger, str(error)[-500:])
+        _failed(rt, training_id, request, len(history), error)
         raise
-    stats = projections_ml.training_stats(result, now)
+    stats = projections_ml.training_stats(result, rt.wall()).model_dump(mode="json")
     found = [_artifact_row(horizon, done) for horizon, done in result.horizons.items()]
+    skilled = sum(done.record.skilled for done in result.horizons.values())
+    outcome = f"{len(found)} horizons trained, {skilled} better than no change"
     with transaction(rt.engine) as connection:
-        body = stats.model_dump(mode="json")
-        models.finish_training(connection, training_id, models.SUCCESS, body, found, now, rt.wall())
-    _show_result(rt, result, now)
+        models.finish_training(connection, training_id, models.SUCCESS, stats, found, now, rt.wall(), outcome)
+    showing_ml.training(rt)
     return result
+
+
+def _progress(rt: Runtime, training_id: str, progress: TrainingProgress) -> None:
+    body = PROGRESS.dump_python(progress, mode="json")
+    with transaction(rt.engine) as connection:
+        models.set_progress(connection, training_id, body)
+    showing_ml.progress(rt, progress)
+
+
+def _failed(rt: Runtime, training_id: str, request: TrainingRequest, rows: int, error: TrainingFailed) -> None:
+    stats = projections_ml.failed_training(request, rows, rt.wall()).model_dump(mode="json")
+    why = str(error)[-500:]
+    with transaction(rt.engine) as connection:
+        models.finish_training(connection, training_id, models.FAILED, stats, (), request.now, rt.wall(), why)
+    showing_ml.training(rt)
 
 
 def _artifact_row(horizon: int, done: HorizonResult) -> models.Row:
@@ -164,32 +195,3 @@ def _artifact_row(horizon: int, done: HorizonResult) -> models.Row:
         "metrics": record,
         "skilled": done.record.skilled,
     }
-
-
-def _show_progress(rt: Runtime, progress: TrainingProgress) -> None:
-    rt.board.write(keys.ML_TRAINING_STATUS, projections_ml.training_status(progress), now=rt.wall())
-
-
-def _show_result(rt: Runtime, result: TrainingResult, now: datetime) -> None:
-    paths = {str(horizon): str(done.path) for horizon, done in result.horizons.items()}
-    features = {str(horizon): done.record.features for horizon, done in result.horizons.items()}
-    retrain = RetrainStatus(last_retrain=now, trigger=TrainingTrigger(result.trigger), pending=False)
-    writes: list[tuple[Key[Any], Any]] = [
-        (keys.MODEL_TRAINED, True),
-        (keys.MODEL_PATHS, paths),
-        (keys.MODEL_FEATURES, features),
-        (keys.LAST_TRAINING_STATS, projections_ml.training_stats(result, now)),
-        (keys.RETRAIN_STATUS, retrain),
-    ]
-    rt.board.write_many(writes, now=rt.wall())
-    rt.board.append(keys.MODEL_METRICS_HISTORY, (projections_ml.model_metrics(result, now),), now=rt.wall())
-    metrics = projections_ml.metrics_of(result)
-    skilled = sum(done.record.skilled for done in result.horizons.values())
-    detail = f"{len(metrics)} horizons trained, {skilled} better than no change"
-    entry = projections_ml.training_log(TrainingLogEvent.MODEL_TRAINED, result.trigger, detail, metrics, rt.wall())
-    rt.board.append(keys.ML_TRAINING_LOG, (entry,), now=rt.wall())
-
-
-def _log(rt: Runtime, event: TrainingLogEvent, trigger: str, detail: str) -> None:
-    entry = projections_ml.training_log(event, trigger, detail, {}, rt.wall())
-    rt.board.append(keys.ML_TRAINING_LOG, (entry,), now=rt.wall())

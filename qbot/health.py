@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import psutil
 
-from qbot import clock
-from qbot.contract import keys
+from beat_schedule import ENTRIES
+from qbot import clock, limits, projections_system, sessions
+from qbot.contract import keys, kinds
 from qbot.errors import BrokerError, StoreUnavailable
+from qbot.market.calendar import known_hours
 from qbot.projections_system import Health
 from qbot.runtime import Runtime
-from qbot.store import ledger, models
+from qbot.store import ledger, models, shown
 from qbot.store.engine import transaction
 
 MEGABYTE = 1024 * 1024
+
+
+def show_health(rt: Runtime) -> None:
+    """`backend:system_health`."""
+    rt.board.write(keys.SYSTEM_HEALTH, projections_system.health(observe(rt), rt.wall()), now=rt.wall())
+
+
+def show_status(rt: Runtime) -> None:
+    """`system_status`: which parts are alive."""
+    status = projections_system.status(observe(rt), rt.wall(), known_hours(rt.market()))
+    rt.board.write(keys.SYSTEM_STATUS, status, now=rt.wall())
 
 
 def observe(rt: Runtime) -> Health:
@@ -23,23 +37,35 @@ def observe(rt: Runtime) -> Health:
     begun = clock.monotonic_s()
     rt.board.ping()
     latency_ms = (clock.monotonic_s() - begun) * 1_000
-    answers, trained, last_fill_at, open_orders = _postgres(rt)
-    ui = rt.board.read(keys.UI_STATE).value
-    session = rt.board.read(keys.AUTOTRADING_SESSION_ACTIVE).value
-    sessions = sorted({name for name in (session, ui.session_id if ui else None) if name})
+    stored = _postgres(rt)
     processes = _processes()
     return Health(
         redis_latency_ms=round(latency_ms, 3),
-        postgres_answers=answers,
+        postgres_answers=stored is not None,
         broker_answers=_broker(rt),
-        models_standing=trained,
-        last_fill_at=last_fill_at,
-        open_orders=open_orders,
-        sessions=tuple(sessions),
+        models_standing=stored.models_standing if stored else 0,
+        silent_queues=silent(stored.ticks if stored else {}, rt.wall(), clock.speed()),
+        last_fill_at=stored.last_fill_at if stored else None,
+        open_orders=stored.open_orders if stored else 0,
+        sessions=stored.sessions if stored else (),
         memory_mb=round(sum(_resident(p) for p in processes) / MEGABYTE, 1),
-        cpu_pct=psutil.cpu_percent(interval=None),
+        cpu_pct=psutil.cpu_percent(interval=limits.CPU_SAMPLE_S),
         uptime_s=_uptime_s(processes),
     )
+
+
+def silent(ticks: Mapping[str, datetime], wall: datetime, speed: float) -> tuple[str, ...]:
+    """The queues none of whose tasks has begun a run lately: nobody works there. `ticks`: the last begin by task.
+
+    One that is at work may be late by the time a run may take; apart from that three intervals may pass.
+    """
+    alive = set()
+    for entry in ENTRIES:
+        allowed_s = kinds.MISSED_WRITES * entry.interval_s(speed) + entry.limits_s(speed)[1]
+        begun = ticks.get(entry.name)
+        if begun is not None and (wall - begun).total_seconds() <= allowed_s:
+            alive.add(entry.queue)
+    return tuple(sorted({entry.queue for entry in ENTRIES} - alive))
 
 
 def _broker(rt: Runtime) -> bool:
@@ -50,14 +76,27 @@ def _broker(rt: Runtime) -> bool:
     return True
 
 
-def _postgres(rt: Runtime) -> tuple[bool, int, datetime | None, int]:
-    """Whether it answers, and then: artifacts that serve, the last fill, open orders."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What Postgres tells: artifacts that serve, the last fill, open orders, each task's last begin, live sessions."""
+
+    models_standing: int
+    last_fill_at: datetime | None
+    open_orders: int
+    ticks: Mapping[str, datetime]
+    sessions: tuple[str, ...]
+
+
+def _postgres(rt: Runtime) -> Stored | None:
+    """None when it does not answer."""
     try:
         with transaction(rt.engine) as connection:
-            trained = len(models.standing_artifacts(connection))
-            return True, trained, ledger.last_fill_at(connection), len(ledger.open_orders(connection))
+            trained, resting = models.standing_artifacts(connection), ledger.open_orders(connection)
+            last_fill_at, ticks = ledger.last_fill_at(connection), shown.last_ticks(connection)
+            active = sessions.active(connection, rt.wall())
     except StoreUnavailable:
-        return False, 0, None, 0
+        return None
+    return Stored(len(trained), last_fill_at, len(resting), ticks, active)
 
 
 def _processes() -> list[psutil.Process]:

@@ -10,7 +10,6 @@ one leaves behind in Postgres or on the board, the next one finds.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import structlog
 
@@ -20,23 +19,22 @@ from qbot import (
     execution,
     forecasting,
     health,
+    inputs,
     manual,
-    performance,
-    projections,
     projections_ml,
-    projections_system,
+    rebuild,
     reconciliation,
+    sessions,
     showing,
+    showing_ml,
     trading,
 )
 from qbot.contract import keys
-from qbot.contract.key import Key
 from qbot.errors import QBotError
 from qbot.market import freshness
 from qbot.market.calendar import market_hours
 from qbot.runtime import Runtime
-from qbot.signals import signals
-from qbot.store import bars, ledger, models, state
+from qbot.store import bars
 from qbot.store.engine import transaction
 
 log = structlog.get_logger(__name__)
@@ -60,7 +58,8 @@ def fetch_data(rt: Runtime) -> None:
         frames.append(rt.data.bars(sorted(newest), max(min(newest.values()), now - HISTORY), now))
     with transaction(rt.engine) as connection:
         written = sum(bars.upsert(connection, frame, rt.data.source) for frame in frames)
-    rt.board.write_many(projections_system.market_data(quotes, rt.tickers, now), now=rt.wall())
+    showing.market_data(rt, quotes, now)
+    inputs.check_levels(rt, quotes)
     log.info("fetched", quotes=len(quotes), bars=written)
 
 
@@ -70,30 +69,17 @@ def generate_predictions(rt: Runtime) -> None:
     settings = control.sync_settings(rt)
     made = forecasting.forecast(rt, now)
     matured = forecasting.mature(rt, now)
-    quotes = rt.data.latest(sorted({forecast.symbol for forecast in made}), rt.wall()) if made else {}
-    wishes = signals(made, quotes, {}, settings.config, now, allow_unskilled=rt.embedded)
-    with transaction(rt.engine) as connection:
-        pending = models.pending_forecasts(connection)
-    writes: list[tuple[Key[Any], Any]] = [
-        (keys.PREDICTIONS_PENDING, projections_ml.predictions_pending(pending)),
-        (keys.ML_PREDICTIONS_ENHANCED, projections_ml.enhanced(made, wishes, now)),
-        (keys.ML_TRADING_SIGNALS, projections_ml.trading_signals(wishes, frozenset())),
-    ]
-    if made:
-        writes.append((keys.PREDICTIONS_CURRENT, projections_ml.predictions_current(made)))
-    rt.board.write_many(writes, now=rt.wall())
-    rt.board.append(keys.DEVIATION_TRACKER, projections_ml.deviations(matured), now=rt.wall())
+    view = trading.look(rt, settings.config, now)
+    showing_ml.forecasts(rt, view.wishes, now)
+    showing_ml.outcomes(rt)
     rt.board.publish(keys.FORECAST_UPDATES, projections_ml.forecast_updates(made))
     log.info("forecast", made=len(made), matured=len(matured))
 
 
 def evaluate_predictions(rt: Runtime) -> None:
     """How the forecasts that matured in the last day did, per horizon."""
-    now = rt.market()
-    found = forecasting.quality(rt, now)
-    if found:
-        entry = projections_ml.quality(found, forecasting.QUALITY_HOURS, now)
-        rt.board.append(keys.PREDICTION_QUALITY, (entry,), now=rt.wall())
+    if forecasting.quality(rt, rt.market()):
+        showing_ml.outcomes(rt)
 
 
 def train_models(rt: Runtime) -> None:
@@ -115,8 +101,10 @@ def trade_bot(rt: Runtime) -> None:
         showing.drift(rt, books)
         showing.unprotected(rt, books)
         if switch.on and hours.is_open and not emergency.pending(rt):
-            judged = trading.decide(rt, settings, switch, hours, books, now)
+            view = trading.look(rt, settings.config, now, books.positions)
+            judged = trading.decide(rt, settings, switch, hours, books, view, now)
             execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
+            showing_ml.signals(rt, view.wishes, now)
     except QBotError as error:
         showing.failed_cycle(rt, error, now)
         raise
@@ -139,58 +127,56 @@ def process_manual_orders(rt: Runtime) -> None:
 
 def emergency_handler(rt: Runtime) -> None:
     """The emergency switch first, then everything else that stops: DEL, `enabled: false`, STOPPED."""
-    emergency.handle(rt)
-    switch = control.sync_switch(rt)
-    if not switch.on:
-        # A stop whose cancels failed, or an order that was on its way: asked for again until nothing is open.
-        execution.cancel_entries(rt.broker, automatic_only=not switch.latched)
+    try:
+        while emergency.handle(rt) is not None:
+            log.info("emergency_again", why="what was asked for meanwhile is seen at the end, not at the next tick")
+    finally:
+        switch = control.sync_switch(rt)
+        if not switch.on:
+            # A stop whose cancels failed, or an order that was on its way: asked for again until nothing is open.
+            control.finish_stop(rt, switch)
 
 
 # --- what frontends are told ----------------------------------------------------------------------------------------
 
 
 def monitor_autotrading_frontend(rt: Runtime) -> None:
-    """`autotrading:*`: the session and what QBot does about it."""
+    """`autotrading:*`: the session and what QBot does about it. A board that was lost is rebuilt."""
+    if rebuild.needed(rt):
+        rebuild.rebuild(rt)
     settings = control.sync_settings(rt)
     switch = control.sync_switch(rt)
     showing.session(rt, settings, switch, market_hours(rt.market()))
+    sessions.observe(rt)
 
 
 def sync_frontend_settings(rt: Runtime) -> None:
-    """Every settings key into one effective configuration with its revision."""
+    """Every settings key into one effective configuration with its revision; then what is asked for besides."""
     settings = control.sync_settings(rt)
+    showing.declined(rt)
     log.info("settings", revision=settings.revision, problem=settings.problem)
+    inputs.handle(rt)
 
 
 def update_backend_responses(rt: Runtime) -> None:
     """`backend:*` from the books and the ledger."""
     # Health first: when Postgres or the broker does not answer, this is what says so.
-    rt.board.write(keys.SYSTEM_HEALTH, projections_system.health(health.observe(rt), rt.wall()), now=rt.wall())
-    with transaction(rt.engine) as connection:
-        active = state.active_alerts(connection, rt.wall())
-    rt.board.write(keys.ALERTS_ACTIVE, projections.alerts(active), now=rt.wall())
+    health.show_health(rt)
+    showing.alerts(rt)
     showing.books(rt, reconciliation.snapshot(rt.broker, rt.wall))
 
 
 def performance_calculator(rt: Runtime) -> None:
     """`backend:trading_performance` from the equity curve and the closed round trips."""
-    now = rt.market()
-    books = reconciliation.snapshot(rt.broker, rt.wall)
-    with transaction(rt.engine) as connection:
-        fills = ledger.all_fills(connection)
-        curve = ledger.equity_curve(connection, reconciliation.BEGINNING)
-    trips = performance.round_trips(fills)
-    found = performance.performance(trips, curve, books.account, list(books.positions.values()), now)
-    rt.board.write(keys.TRADING_PERFORMANCE, projections_system.trading_performance(found), now=rt.wall())
+    showing.performance(rt)
 
 
 def system_heartbeat(rt: Runtime) -> None:
-    """`system_status`: which parts are alive."""
-    status = projections_system.status(health.observe(rt), rt.wall(), rt.market())
-    rt.board.write(keys.SYSTEM_STATUS, status, now=rt.wall())
+    """`system_status`: which parts are alive. How far the board has come is recorded, to tell if it goes back."""
+    health.show_status(rt)
+    control.note_revision(rt)
 
 
 def market_status(rt: Runtime) -> None:
     """`market_status` from the exchange calendar."""
-    now = rt.market()
-    rt.board.write(keys.MARKET_STATUS, projections.market_status(market_hours(now), now), now=rt.wall())
+    showing.market_status(rt)

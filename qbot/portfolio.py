@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -85,6 +85,18 @@ def summary(
         risk_level=risk_level(largest.weight if largest else 0.0, _share(invested, total)),
         diversification_score=diversification(list(values.values()), target_positions),
     )
+
+
+def preferred(symbol: str, sectors: Collection[str]) -> bool:
+    """Whether the symbol's sector is one of those named, however they are capitalised."""
+    mine = SECTORS.get(symbol)
+    return mine is not None and mine.casefold() in {sector.strip().casefold() for sector in sectors}
+
+
+def unheard_of(sectors: Collection[str]) -> list[str]:
+    """Those of the named sectors that no known symbol is in."""
+    known = {sector.casefold() for sector in SECTORS.values()}
+    return sorted(sector for sector in sectors if sector.strip().casefold() not in known)
 
 
 def sector_allocation(values: dict[str, float]) -> dict[str, float]:

@@ -31,9 +31,11 @@ from qbot.contract.payloads_trading import (
 from qbot.market.calendar import MarketHours
 from qbot.performance import RoundTrip
 from qbot.session import Switch
-from qbot.types import Position, Side, Source, TradingConfig, Usage
+from qbot.store.shown import Context
+from qbot.types import Position, Side, Source, Usage
 
 Row = Mapping[str, Any]
+NOBODY = Context(None, None)
 ORDER_TYPES = {
     "market": ActiveOrderType.MARKET,
     "limit": ActiveOrderType.LIMIT,
@@ -111,35 +113,42 @@ def reason(row: Row) -> str:
 
 
 def trading_status(
-    usage: Usage, *, now: datetime, every_s: float, active: bool, error: str | None, stop_reason: str | None, pid: int
+    last: Row | None,
+    usage: Usage,
+    traded_usd: Decimal,
+    *,
+    every_s: float,
+    active: bool,
+    stop_reason: str | None,
 ) -> TradingStatus:
-    """`trading_status` after a cycle at `now`."""
+    """`trading_status`. `last`: the newest cycle, with `ran_at`, `error` and `worker_pid`; None before the first."""
+    ran_at = last["ran_at"] if last else None
     return TradingStatus(
-        last_run=now,
-        last_error=error,
+        last_run=ran_at,
+        last_error=last["error"] if last else None,
         trades_today=usage.orders_today,
-        total_volume=_cents(usage.notional_today_usd),
+        total_volume=_cents(traded_usd),
         active=active,
-        next_run=now + timedelta(seconds=every_s),
-        worker_pid=pid,
+        next_run=ran_at + timedelta(seconds=every_s) if ran_at else None,
+        worker_pid=last["worker_pid"] if last else None,
         stop_reason=stop_reason,
     )
 
 
-def stats(usage: Usage, positions_count: int, last: TradingStatus | None) -> AutotradingStats:
-    """`autotrading:stats`."""
+def stats(status: TradingStatus, positions_count: int) -> AutotradingStats:
+    """`autotrading:stats`: the same counts as in `trading_status`."""
     return AutotradingStats(
-        trades_today=usage.orders_today,
-        total_volume=_cents(usage.notional_today_usd),
-        last_run=last.last_run if last else None,
-        next_run=last.next_run if last else None,
+        trades_today=status.trades_today,
+        total_volume=status.total_volume,
+        last_run=status.last_run,
+        next_run=status.next_run,
         positions_count=positions_count,
     )
 
 
-def risk_status(usage: Usage, config: TradingConfig, now: datetime) -> RiskStatus:
-    """`risk_status`: the cooldowns still running and today's volume."""
-    ends = {s: at + timedelta(minutes=config.cooldown_minutes) for s, at in usage.last_entry_at.items()}
+def risk_status(usage: Usage, cooldown_minutes: float, now: datetime) -> RiskStatus:
+    """`risk_status`: the cooldowns still running, and what counts against the day's cap."""
+    ends = {s: at + timedelta(minutes=cooldown_minutes) for s, at in usage.last_entry_at.items()}
     return RiskStatus(
         notional_today=_cents(usage.notional_today_usd),
         last_reset=now.astimezone(clock.NEW_YORK).date(),
@@ -147,14 +156,17 @@ def risk_status(usage: Usage, config: TradingConfig, now: datetime) -> RiskStatu
     )
 
 
-def market_status(hours: MarketHours, now: datetime) -> MarketStatus:
-    """`market_status`."""
+def market_status(hours: MarketHours | None, now: datetime) -> MarketStatus:
+    """`market_status`; `hours` is None when the calendar cannot be used."""
+    session = MarketSession.ERROR
+    if hours is not None:
+        session = MarketSession.OPEN if hours.is_open else MarketSession.CLOSED
     return MarketStatus(
-        market_open=hours.is_open,
+        market_open=hours is not None and hours.is_open,
         current_time_et=now.astimezone(clock.NEW_YORK),
-        next_open=hours.next_open,
-        trading_day=hours.trading_day,
-        market_session=MarketSession.OPEN if hours.is_open else MarketSession.CLOSED,
+        next_open=hours.next_open if hours is not None else None,
+        trading_day=hours is not None and hours.trading_day,
+        market_session=session,
     )
 
 
@@ -179,24 +191,28 @@ def _active_order(row: Row, prices: Mapping[str, float]) -> ActiveOrder:
         updated_at=row["updated_at"],
         source=Source(row["source"]),
         estimated_value=round(float(price) * float(row["qty"]), 2),
-        fees=0.0,  # the venue charges none for US shares
+        fees=0.0,  # no commission; regulatory fees are charged by the day, not by order
     )
 
 
 def recent_trades(
-    fills: Sequence[Row], trips: Sequence[RoundTrip], strategy: str | None, session_id: str | None
+    fills: Sequence[Row], trips: Sequence[RoundTrip], contexts: Mapping[str, Context]
 ) -> tuple[RecentTrade, ...]:
-    """`backend:recent_trades`, newest first. What a sale realised is the sum over the round trips it closed."""
+    """`backend:recent_trades`, newest first. What a sale realised is the sum over the round trips it closed.
+
+    `contexts`: strategy and session behind each order, by broker's id.
+    """
     made: dict[str, tuple[Decimal, Decimal]] = {}
     for trip in trips:
         pnl, cost = made.get(trip.exit_execution_id, (Decimal(0), Decimal(0)))
         made[trip.exit_execution_id] = (pnl + trip.pnl_usd, cost + trip.qty * trip.entry_price_usd)
-    return tuple(_recent_trade(row, made, strategy, session_id) for row in reversed(fills))
+    return tuple(_recent_trade(row, made, contexts) for row in reversed(fills))
 
 
 def _recent_trade(
-    row: Row, made: Mapping[str, tuple[Decimal, Decimal]], strategy: str | None, session_id: str | None
+    row: Row, made: Mapping[str, tuple[Decimal, Decimal]], contexts: Mapping[str, Context]
 ) -> RecentTrade:
+    strategy, session_id = contexts.get(row["broker_order_id"], NOBODY)
     pnl, cost = made.get(row["execution_id"], (None, None))
     price, qty = float(row["price_usd"]), float(row["qty"])
     return RecentTrade(
@@ -218,21 +234,24 @@ def _recent_trade(
 
 def alerts(rows: Sequence[Row]) -> tuple[Alert, ...]:
     """`backend:alerts_active`."""
-    return tuple(
-        Alert(
-            alert_id=row["alert_id"],
-            type=AlertType(row["type"]),
-            severity=Severity(row["severity"]),
-            symbol=row["symbol"],
-            title=row["title"],
-            message=row["message"],
-            triggered_at=row["triggered_at_wall"],
-            acknowledged=row["acknowledged"],
-            auto_dismiss=row["severity"] != Severity.CRITICAL,
-            expires_at=row["expires_at_wall"],
-            action_required=row["severity"] == Severity.CRITICAL,
-        )
-        for row in rows
+    return tuple(_alert(row) for row in rows)
+
+
+def _alert(row: Row) -> Alert:
+    """What is critical waits for a human and stays until one has seen it; all else goes by itself."""
+    waits = row["severity"] == Severity.CRITICAL and not row["acknowledged"]
+    return Alert(
+        alert_id=row["alert_id"],
+        type=AlertType(row["type"]),
+        severity=Severity(row["severity"]),
+        symbol=row["symbol"],
+        title=row["title"],
+        message=row["message"],
+        triggered_at=row["triggered_at_wall"],
+        acknowledged=row["acknowledged"],
+        auto_dismiss=not waits,
+        expires_at=None if waits else row["expires_at_wall"],
+        action_required=waits,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from qbot.contract.payloads_ml import (
     ModelMetrics,
     PendingPrediction,
     PredictionQuality,
+    RetrainStatus,
     TickerPrediction,
     TradingSignal,
     TrainingEvent,
@@ -31,7 +33,8 @@ from qbot.contract.payloads_ml import (
     Trend,
 )
 from qbot.forecast import Matured, matures_at
-from qbot.training_types import ArtifactRecord, TrainingProgress, TrainingResult
+from qbot.store import models
+from qbot.training_types import PROGRESS, ArtifactRecord, TrainingProgress, TrainingRequest, TrainingResult
 from qbot.types import Action, Forecast, Signal
 
 Row = Mapping[str, Any]
@@ -62,7 +65,7 @@ def predictions_pending(rows: Sequence[Row]) -> tuple[PendingPrediction, ...]:
 
 
 def enhanced(made: Sequence[Forecast], wishes: Sequence[Signal], now: datetime) -> EnhancedPredictions:
-    """`backend:ml_predictions_enhanced`: every forecast with its trend, and what the signal recommends."""
+    """`backend:ml_predictions_enhanced`: every forecast with its trend, and what the signal recommends as of `now`."""
     by_symbol: dict[str, list[Forecast]] = defaultdict(list)
     for forecast in made:
         by_symbol[forecast.symbol].append(forecast)
@@ -149,7 +152,7 @@ def deviations(items: Sequence[Matured]) -> tuple[Deviation, ...]:
             horizon=str(item.forecast.horizon_minutes),
             predicted=round(item.forecast.target_price_usd, 4),
             actual=item.actual_price_usd,
-            deviation_pct=item.actual_price_usd / item.forecast.target_price_usd - 1.0,
+            deviation_pct=item.deviation_pct,
             timestamp=item.forecast.issued_at,
             eta=matures_at(item.forecast),
         )
@@ -157,22 +160,29 @@ def deviations(items: Sequence[Matured]) -> tuple[Deviation, ...]:
     )
 
 
-def quality(per_horizon: Mapping[str, Mapping[str, float]], window_hours: float, now: datetime) -> PredictionQuality:
-    """One element of `prediction_quality_metrics_history`."""
-    return PredictionQuality(
-        time=now,
-        window_hours=window_hours,
-        per_horizon={
-            horizon: HorizonQuality(
-                count=int(found["count"]),
-                mae=found["mae"],
-                mape=found["mape"],
-                rmse=found["rmse"],
-                avg_deviation=found["avg_deviation"],
-            )
-            for horizon, found in per_horizon.items()
-        },
+def quality(rows: Sequence[Row]) -> tuple[PredictionQuality, ...]:
+    """`prediction_quality_metrics_history` from the store's records."""
+    return tuple(
+        PredictionQuality(
+            time=row["at"],
+            window_hours=row["window_hours"],
+            per_horizon={horizon: _quality(found) for horizon, found in sorted(row["per_horizon"].items())},
+        )
+        for row in rows
     )
+
+
+def _quality(found: Mapping[str, float]) -> HorizonQuality:
+    return HorizonQuality(
+        count=int(found["count"]),
+        mae=found["mae"],
+        mape=found["mape"],
+        rmse=found["rmse"],
+        avg_deviation=found["avg_deviation"],
+    )
+
+
+# --- training --------------------------------------------------------------------------------------------------------
 
 
 def training_status(progress: TrainingProgress) -> TrainingStatus:
@@ -189,34 +199,96 @@ def training_status(progress: TrainingProgress) -> TrainingStatus:
     )
 
 
-def training_log(
-    event: TrainingLogEvent, trigger: str, detail: str, metrics: Mapping[str, HorizonMetrics], now: datetime
-) -> TrainingLogEntry:
-    """One element of `ml_training_log`."""
-    return TrainingLogEntry(
-        time=now, event=event, trigger=TrainingTrigger(trigger), detail=detail, metrics=dict(metrics)
+def progress_of(row: Row) -> TrainingProgress:
+    """The last event of a recorded training. What its process could not tell, begin or end, the record does."""
+    told = PROGRESS.validate_python(row["progress"]) if row["progress"] else None
+    running, failed = row["status"] == models.RUNNING, row["status"] == models.FAILED
+    if told is not None and (running or not told.active):
+        return told
+    done = told.progress if told is not None else 0.0
+    stage, event = ("failed", "failed") if failed else ("query_data", "start") if running else ("complete", "finished")
+    return TrainingProgress(
+        active=running,
+        stage=stage,
+        progress=done if running or failed else 1.0,
+        trigger=row["trigger"],
+        event=event,  # type: ignore[arg-type]
+        detail=(row["begun"] if running else row["outcome"]) or "",
+        started=row["started_at_wall"],
+        updated=row["finished_at_wall"] or row["started_at_wall"],
     )
 
 
-def metrics_of(result: TrainingResult) -> dict[str, HorizonMetrics]:
-    """The documented metrics by horizon."""
-    return {str(horizon): _metrics(done.record) for horizon, done in result.horizons.items()}
+def training_log(rows: Sequence[Row]) -> tuple[TrainingLogEntry, ...]:
+    """`ml_training_log` from the store's trainings: the begin of each and its end, in the order of time."""
+    entries: list[TrainingLogEntry] = []
+    for row in rows:
+        trigger = TrainingTrigger(row["trigger"])
+        begun = TrainingLogEvent.TRAINING_STARTED
+        entries.append(_entry(row["started_at_wall"], begun, trigger, row["begun"], {}))
+        if row["status"] == models.SUCCESS:
+            metrics = row["stats"].get("metrics", {})
+            ended = TrainingLogEvent.MODEL_TRAINED
+            entries.append(_entry(row["finished_at_wall"], ended, trigger, row["outcome"], metrics))
+        elif row["status"] == models.FAILED:
+            ended = TrainingLogEvent.TRAINING_FAILED
+            entries.append(_entry(row["finished_at_wall"], ended, trigger, row["outcome"], {}))
+    return tuple(sorted(entries, key=lambda entry: entry.time))
 
 
-def _metrics(record: ArtifactRecord) -> HorizonMetrics:
-    found = record.metrics
-    return HorizonMetrics(mae=found.mae, mape=found.mape, r2=found.r2, rows=record.fit_rows)
+def _entry(
+    at: datetime, event: TrainingLogEvent, trigger: TrainingTrigger, detail: str | None, metrics: Row
+) -> TrainingLogEntry:
+    return TrainingLogEntry(time=at, event=event, trigger=trigger, detail=detail or "", metrics=_stored(metrics))
 
 
-def model_metrics(result: TrainingResult, now: datetime) -> ModelMetrics:
-    """One element of `model_metrics_history`."""
-    return ModelMetrics(time=now, trigger=TrainingTrigger(result.trigger), metrics=metrics_of(result))
+def _stored(metrics: Row) -> dict[str, HorizonMetrics]:
+    return {horizon: HorizonMetrics(**found) for horizon, found in sorted(metrics.items())}
 
 
-def training_stats(result: TrainingResult, now: datetime) -> TrainingStats:
+def model_metrics(rows: Sequence[Row]) -> tuple[ModelMetrics, ...]:
+    """`model_metrics_history` from the trainings that succeeded."""
+    return tuple(
+        ModelMetrics(
+            time=row["finished_at_wall"],
+            trigger=TrainingTrigger(row["trigger"]),
+            metrics=_stored(row["stats"].get("metrics", {})),
+        )
+        for row in rows
+    )
+
+
+def last_stats(rows: Sequence[Row]) -> TrainingStats | None:
+    """`last_training_stats` from trainings, oldest first: of the last that came to an end by itself."""
+    told = [row["stats"] for row in rows if "status" in row["stats"]]
+    return TrainingStats.model_validate_json(json.dumps(told[-1])) if told else None
+
+
+def retrain_status(trained: Sequence[Row], *, pending: bool) -> RetrainStatus | None:
+    """`retrain_status` from the trainings that succeeded, oldest first; None before anything was trained or asked."""
+    if not trained:
+        return RetrainStatus(last_retrain=None, trigger=None, pending=True) if pending else None
+    last = trained[-1]
+    return RetrainStatus(
+        last_retrain=last["finished_at_wall"], trigger=TrainingTrigger(last["trigger"]), pending=pending
+    )
+
+
+def model_paths(standing: Mapping[int, Row]) -> dict[str, str]:
+    """`model_paths_multi` from the artifacts that serve."""
+    return {str(horizon): row["path"] for horizon, row in sorted(standing.items())}
+
+
+def model_features(standing: Mapping[int, Row]) -> dict[str, tuple[str, ...]]:
+    """`model_features_multi` from the artifacts that serve."""
+    return {str(horizon): tuple(row["features"]) for horizon, row in sorted(standing.items())}
+
+
+def training_stats(result: TrainingResult, at: datetime) -> TrainingStats:
     """`last_training_stats` of a training that succeeded."""
+    metrics = {str(horizon): _metrics(done.record) for horizon, done in result.horizons.items()}
     return TrainingStats(
-        time=now,
+        time=at,
         trigger=TrainingTrigger(result.trigger),
         raw_rows=result.raw_rows,
         filtered_rows=result.filtered_rows,
@@ -227,5 +299,28 @@ def training_stats(result: TrainingResult, now: datetime) -> TrainingStats:
         degraded_mode=result.degraded_mode,
         status=TrainingOutcome.SUCCESS,
         started=result.started,
-        metrics=metrics_of(result),
+        metrics=metrics,
+    )
+
+
+def _metrics(record: ArtifactRecord) -> HorizonMetrics:
+    found = record.metrics
+    return HorizonMetrics(mae=found.mae, mape=found.mape, r2=found.r2, rows=record.fit_rows)
+
+
+def failed_training(request: TrainingRequest, raw_rows: int, at: datetime) -> TrainingStats:
+    """`last_training_stats` of a training that failed: no row came to be trained on."""
+    return TrainingStats(
+        time=at,
+        trigger=TrainingTrigger(request.trigger),
+        raw_rows=raw_rows,
+        filtered_rows=0,
+        clean_rows=0,
+        tickers_included=(),
+        tickers_excluded=(),
+        min_rows=request.min_rows,
+        degraded_mode=False,
+        status=TrainingOutcome.FAILED,
+        started=request.now,
+        metrics={},
     )

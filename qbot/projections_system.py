@@ -21,9 +21,9 @@ from qbot.contract.payloads_backend import (
 )
 from qbot.contract.payloads_market import MarketPrice, MultiApiQuote, MultiApiStats, SourceCalls, SourceStats
 from qbot.contract.payloads_trading import SystemStatus
-from qbot.market.calendar import market_hours
+from qbot.market.calendar import MarketHours
 from qbot.performance import Performance
-from qbot.types import Quote
+from qbot.types import HORIZONS_MINUTES, Day, Quote
 
 SLOW_REDIS_MS = 50.0  # a local round trip takes well under one
 
@@ -36,6 +36,7 @@ class Health:
     postgres_answers: bool
     broker_answers: bool
     models_standing: int
+    silent_queues: tuple[str, ...]
     last_fill_at: datetime | None
     open_orders: int
     sessions: tuple[str, ...]
@@ -44,9 +45,8 @@ class Health:
     uptime_s: int
 
 
-def status(found: Health, wall: datetime, market: datetime) -> SystemStatus:
-    """`system_status`. Providers without a key are not active."""
-    hours = market_hours(market)
+def status(found: Health, wall: datetime, hours: MarketHours | None) -> SystemStatus:
+    """`system_status`. Providers without a key are not active. `hours` is None when the calendar cannot be used."""
     return SystemStatus(
         redis_connected=True,
         postgres_connected=found.postgres_answers,
@@ -57,12 +57,12 @@ def status(found: Health, wall: datetime, market: datetime) -> SystemStatus:
         grok_api_active=False,
         yfinance_api_active=False,
         twelvedata_api_active=False,
-        worker_running=True,
+        worker_running=not found.silent_queues,
         last_heartbeat=wall,
         uptime_seconds=found.uptime_s,
         memory_usage_mb=found.memory_mb,
         cpu_usage_percent=found.cpu_pct,
-        market_open=hours.is_open,
+        market_open=hours.is_open if hours is not None else None,
         last_market_check=wall,
     )
 
@@ -71,9 +71,11 @@ def health(found: Health, wall: datetime) -> SystemHealth:
     """`backend:system_health`."""
     broker = ServiceStatus.ACTIVE if found.broker_answers else ServiceStatus.OFFLINE
     trained = ServiceStatus.ACTIVE if found.models_standing else ServiceStatus.OFFLINE
+    if 0 < found.models_standing < len(HORIZONS_MINUTES):
+        trained = ServiceStatus.DEGRADED
     slow = found.redis_latency_ms > SLOW_REDIS_MS
     worst = HealthStatus.HEALTHY
-    if slow or not found.models_standing:
+    if slow or trained is not ServiceStatus.ACTIVE or found.silent_queues:
         worst = HealthStatus.WARNING
     if not found.broker_answers or not found.postgres_answers:
         worst = HealthStatus.ERROR
@@ -94,7 +96,9 @@ def health(found: Health, wall: datetime) -> SystemHealth:
     )
 
 
-def market_data(quotes: Mapping[str, Quote], tickers: Sequence[str], now: datetime) -> list[tuple[Key[Any], Any]]:
+def market_data(
+    quotes: Mapping[str, Quote], days: Mapping[str, Day], tickers: Sequence[str], now: datetime
+) -> list[tuple[Key[Any], Any]]:
     """`market_data`, `market_source_stats`, `multi_api_enhanced_*` and `dynamic_tickers` after one fetch."""
     prices = {s: MarketPrice(price=float(q.price_usd), timestamp=q.at, source=q.source) for s, q in quotes.items()}
     missing = len(tickers) - len(quotes)
@@ -111,21 +115,24 @@ def market_data(quotes: Mapping[str, Quote], tickers: Sequence[str], now: dateti
     return [
         (keys.MARKET_DATA, prices),
         (keys.MARKET_SOURCE_STATS, counts),
-        (keys.MULTI_API_DATA, {symbol: _joined(quote) for symbol, quote in quotes.items()}),
+        (keys.MULTI_API_DATA, {symbol: _joined(quote, days.get(symbol, Day())) for symbol, quote in quotes.items()}),
         (keys.MULTI_API_STATS, stats),
         (keys.DYNAMIC_TICKERS, tuple(tickers)),
+        (keys.GROK_CANDIDATES, ()),  # of a source that has no key: nobody proposes anything
     ]
 
 
-def _joined(quote: Quote) -> MultiApiQuote:
+def _joined(quote: Quote, day: Day) -> MultiApiQuote:
+    """A quote beside its day. What no source tells is null."""
+    price, before = float(quote.price_usd), day.previous_close
     return MultiApiQuote(
-        price=float(quote.price_usd),
-        open=None,
-        high=None,
-        low=None,
-        change=None,
-        change_pct=None,
-        volume=None,
+        price=price,
+        open=day.open,
+        high=day.high,
+        low=day.low,
+        change=round(price - before, 4) if before else None,
+        change_pct=round((price / before - 1.0) * 100.0, 4) if before else None,
+        volume=day.volume,
         primary_source=quote.source,
         sources_count=1,
         sources_used=(quote.source,),

@@ -4,79 +4,127 @@ rebuilt at any time."""
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
-from qbot import clock, control, limits, performance, portfolio, projections, projections_system
+from sqlalchemy.engine import Connection
+
+from qbot import (
+    clock,
+    configuration,
+    control,
+    limits,
+    portfolio,
+    projections,
+    projections_system,
+    reconciliation,
+)
+from qbot import performance as performance_stage
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.control import Settings
 from qbot.errors import BoardUnavailable, QBotError, StoreUnavailable
-from qbot.market.calendar import MarketHours
+from qbot.market.calendar import MarketHours, day_and_before, known_hours
 from qbot.reconciliation import Books
 from qbot.risk import within_trading_hours
 from qbot.runtime import Runtime
 from qbot.session import Switch
-from qbot.store import ledger, state
+from qbot.store import bars, ledger, shown, state
 from qbot.store.engine import transaction
-from qbot.types import Side, Usage
+from qbot.types import Quote, Side, TradingConfig, Usage
 
 CYCLE_S = 600.0  # documented interval of the trading cycle, market time
+ERROR_MAX = 900  # characters: a sentence of the contract is at most 1,000
+DECLINED = "declined"  # kind and key of the record of what a human was told
 Writes = list[tuple[Key[Any], Any]]
 
 
 def books(rt: Runtime, taken: Books) -> None:
-    """Positions, orders, trades and the portfolio."""
+    """Positions, orders, trades, the portfolio, and today's use of limits."""
     held = sorted(taken.positions.values(), key=lambda position: position.symbol)
+    now = rt.market()
     with transaction(rt.engine) as connection:
         last = ledger.recent_fills(connection, limits.TRADES_LOG_MAX)
+        contexts = shown.contexts(connection, sorted({row["broker_order_id"] for row in last}))
         resting = ledger.open_orders(connection)
-        trips = performance.round_trips(ledger.all_fills(connection))
-        switch = state.load_switch(connection)
-        strategy = state.newest_settings(connection).get("config", {}).get("strategy")
-    prices = {position.symbol: float(position.current_price_usd) for position in held}
-    shown, trades = projections.positions(held), projections.trades_log(last)
-    summary = portfolio.summary(taken.account, held, rt.market())
+        prices = bars.newest_closes(connection, sorted({row["symbol"] for row in resting}))
+        trips = performance_stage.round_trips(ledger.all_fills(connection))
+        config = _config(connection)
+        used = _usage(rt, connection, config.cooldown_minutes, now)
+    prices |= {position.symbol: float(position.current_price_usd) for position in held}
+    positions, trades = projections.positions(held), projections.trades_log(last)
+    summary = portfolio.summary(taken.account, held, now, target_positions=config.target_diversification)
     writes: Writes = [
-        (keys.PORTFOLIO_POSITIONS, shown),
-        (keys.AUTOTRADING_ACTIVE_POSITIONS, shown),
+        (keys.PORTFOLIO_POSITIONS, positions),
+        (keys.AUTOTRADING_ACTIVE_POSITIONS, positions),
         (keys.TRADES_LOG, trades),
         (keys.ACTIVE_ORDERS, projections.active_orders(resting, prices)),
-        (keys.RECENT_TRADES, projections.recent_trades(last, trips, strategy, switch.session_id)),
+        (keys.RECENT_TRADES, projections.recent_trades(last, trips, contexts)),
         (keys.PORTFOLIO_SUMMARY, projections_system.portfolio_summary(summary)),
+        (keys.RISK_STATUS, projections.risk_status(used, config.cooldown_minutes, now)),
     ]
     if trades:
         writes.append((keys.AUTOTRADING_LAST_TRADE, trades[-1]))
     rt.board.write_many(writes, now=rt.wall())
 
 
+def performance(rt: Runtime) -> None:
+    """`backend:trading_performance` from the equity curve and the closed round trips."""
+    now = rt.market()
+    taken = reconciliation.snapshot(rt.broker, rt.wall)
+    with transaction(rt.engine) as connection:
+        fills = ledger.all_fills(connection)
+        curve = ledger.equity_curve(connection, reconciliation.BEGINNING)
+    trips = performance_stage.round_trips(fills)
+    found = performance_stage.performance(trips, curve, taken.account, list(taken.positions.values()), now)
+    rt.board.write(keys.TRADING_PERFORMANCE, projections_system.trading_performance(found), now=rt.wall())
+
+
+def market_data(rt: Runtime, quotes: Mapping[str, Quote], now: datetime) -> None:
+    """The latest prices beside their day, and who gave them."""
+    today, before = day_and_before(now)
+    with transaction(rt.engine) as connection:
+        days = bars.days(connection, sorted(quotes), today, before)
+    rt.board.write_many(projections_system.market_data(quotes, days, rt.tickers, now), now=rt.wall())
+
+
+def market_status(rt: Runtime) -> None:
+    """`market_status` from the exchange calendar."""
+    now = rt.market()
+    rt.board.write(keys.MARKET_STATUS, projections.market_status(known_hours(now), now), now=rt.wall())
+
+
+def alerts(rt: Runtime) -> None:
+    """`backend:alerts_active`."""
+    with transaction(rt.engine) as connection:
+        standing = shown.standing_alerts(connection, rt.wall())
+    rt.board.write(keys.ALERTS_ACTIVE, projections.alerts(standing), now=rt.wall())
+
+
 def cycle(rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours, taken: Books, now: datetime) -> None:
-    """`trading_status` and `risk_status` after a trading cycle, then the session and the books."""
-    used = _usage(rt, settings, now)
-    active = switch.on and hours.is_open and settings.problem is None
-    status = projections.trading_status(
-        used, now=now, every_s=CYCLE_S, active=active, error=None,
-        stop_reason=None if switch.on else _stop_reason(switch), pid=os.getpid(),
-    )  # fmt: skip
-    writes: Writes = [
-        (keys.TRADING_STATUS, status),
-        (keys.RISK_STATUS, projections.risk_status(used, settings.config, now)),
-    ]
-    rt.board.write_many(writes, now=rt.wall())
-    session(rt, settings, switch, hours)
+    """What a trading cycle leaves: that it ran, the session and the books."""
+    with transaction(rt.engine) as connection:
+        shown.record_cycle(connection, now, None, os.getpid())
     books(rt, taken)
+    session(rt, settings, switch, hours)
 
 
 def failed_cycle(rt: Runtime, error: QBotError, now: datetime) -> None:
     """Say on the board that the cycle failed and why; an alert follows. Nothing was sent after the failure."""
-    message = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}"[:ERROR_MAX]
     control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, "The trading cycle failed", message)
-    status = projections.trading_status(
-        _usage_if_known(rt, now), now=now, every_s=CYCLE_S, active=False, error=message, stop_reason="error",
-        pid=os.getpid(),
-    )  # fmt: skip
+    last = {"ran_at": now, "error": message, "worker_pid": os.getpid()}
+    used, traded_usd = Usage(), Decimal(0)
+    with suppress(StoreUnavailable), transaction(rt.engine) as connection:
+        shown.record_cycle(connection, now, message, os.getpid())
+        used, traded_usd = _usage(rt, connection, 0.0, now), _traded_usd(connection, now)
+    status = projections.trading_status(last, used, traded_usd, every_s=CYCLE_S, active=False, stop_reason="error")
     writes: Writes = [
         (keys.TRADING_STATUS, status),
         (keys.AUTOTRADING_ERROR, message),
@@ -88,25 +136,47 @@ def failed_cycle(rt: Runtime, error: QBotError, now: datetime) -> None:
 
 
 def session(rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours) -> None:
-    """`autotrading:*`: one word for the state, the session, and what is wrong if anything is."""
+    """`autotrading:*` and `trading_status`: one word for the state, the session, and what is wrong if anything is."""
     now = rt.market()
-    last = rt.board.read(keys.TRADING_STATUS).value
-    used = _usage(rt, settings, now)
-    error = last.last_error if last else None
+    with transaction(rt.engine) as connection:
+        last = shown.last_cycle(connection)
+        used = _usage(rt, connection, settings.config.cooldown_minutes, now)
+        traded_usd = _traded_usd(connection, now)
+    error = last["error"] if last else None
     trading_now = hours.is_open and _within_hours(settings, now)
     unreadable = control.bad_inputs(rt)
     waiting = settings.problem or unreadable.get(keys.EMERGENCY_ACTIONS.name)  # either lets no entry through
     status = projections.backend_status(switch, error=error, problem=waiting, market_open=trading_now)
     wrong = error or settings.problem or "; ".join(f"{name}: {why}" for name, why in unreadable.items()) or None
+    trading = projections.trading_status(
+        last, used, traded_usd, every_s=CYCLE_S, active=status is BackendStatus.RUNNING,
+        stop_reason=_stop_reason(switch, status),
+    )  # fmt: skip
     held = rt.board.read(keys.PORTFOLIO_POSITIONS).value or ()
     writes: Writes = [
+        (keys.TRADING_STATUS, trading),
         (keys.AUTOTRADING_BACKEND_STATUS, status),
         (keys.AUTOTRADING_SESSION_ACTIVE, switch.session_id if switch.on else None),
-        (keys.AUTOTRADING_STATS, projections.stats(used, len(held), last)),
+        (keys.AUTOTRADING_STATS, projections.stats(trading, len(held))),
         (keys.AUTOTRADING_ERROR, wrong),
         (keys.AUTOTRADING_LAST_UPDATE, rt.wall()),
     ]
     rt.board.write_many(writes, now=rt.wall())
+
+
+def declined(rt: Runtime) -> None:
+    """Tell a human, once a change, which settings that were asked for have no effect, and why."""
+    with transaction(rt.engine) as connection:
+        documents = state.newest_settings(connection).get("documents", {})
+        found = configuration.declined(documents)
+        state.first_time(connection, DECLINED, DECLINED, rt.wall())
+        told = state.known(connection, DECLINED, [DECLINED])[DECLINED]
+        if found != told:
+            state.set_outcome(connection, DECLINED, DECLINED, found)
+        for name, why in found.items():
+            if told.get(name) != why:
+                title, kind = "A setting has no effect", AlertType.SYSTEM_ALERT
+                control.alert(rt, connection, kind, Severity.INFO, title, f"{name}: {why}")
 
 
 def drift(rt: Runtime, taken: Books) -> None:
@@ -138,19 +208,29 @@ def _within_hours(settings: Settings, now: datetime) -> bool:
     return not config.market_hours_check or within_trading_hours(config.trading_hours, now)
 
 
-def _usage(rt: Runtime, settings: Settings, now: datetime) -> Usage:
-    since = now - timedelta(minutes=settings.config.cooldown_minutes)
-    with transaction(rt.engine) as connection:
-        return ledger.usage(connection, clock.market_day(now), since, rt.wall())
+def _config(connection: Connection) -> TradingConfig:
+    """What the board needs of the settings in force; the documented defaults before there are any."""
+    stored = state.newest_settings(connection).get("config", {})
+    names = ("cooldown_minutes", "target_diversification")
+    return replace(configuration.DEFAULTS, **{name: stored[name] for name in names if name in stored})
 
 
-def _usage_if_known(rt: Runtime, now: datetime) -> Usage:
-    try:
-        with transaction(rt.engine) as connection:
-            return ledger.usage(connection, clock.market_day(now), now, rt.wall())
-    except StoreUnavailable:
-        return Usage()
+def _usage(rt: Runtime, connection: Connection, cooldown_minutes: float, now: datetime) -> Usage:
+    since = now - timedelta(minutes=cooldown_minutes)
+    return ledger.usage(connection, clock.market_day(now), since, rt.wall())
 
 
-def _stop_reason(switch: Switch) -> str:
-    return f"emergency_stop: {switch.reason}" if switch.latched else switch.reason
+def _traded_usd(connection: Connection, now: datetime) -> Decimal:
+    """The volume of this New York day."""
+    day = now.astimezone(clock.NEW_YORK).date()
+    begin, end = (datetime.combine(each, time(), clock.NEW_YORK) for each in (day, day + timedelta(days=1)))
+    return shown.traded_usd(connection, begin, end)
+
+
+def _stop_reason(switch: Switch, status: BackendStatus) -> str | None:
+    """Why it does not trade; None while it does."""
+    if switch.latched:
+        return f"emergency_stop: {switch.reason}"
+    if not switch.on:
+        return switch.reason
+    return {BackendStatus.RUNNING: None, BackendStatus.MARKET_CLOSED: "market_closed"}.get(status, "error")

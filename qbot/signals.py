@@ -131,7 +131,8 @@ def _make(
     stop = price * (1.0 - float(config.stop_loss_pct)) if action is Action.BUY else None
     label = () if forecast.skilled else ("no skill",)
     return Signal(
-        signal_id=f"ml_{forecast.symbol}_{forecast.horizon_minutes}_{now:%Y%m%dT%H%M%S}",
+        # The same for the same forecast and wish, so that one sees at any later time whether it was acted upon.
+        signal_id=f"ml_{forecast.symbol}_{forecast.horizon_minutes}_{forecast.issued_at:%Y%m%dT%H%M%S}_{action}",
         symbol=forecast.symbol,
         action=action,
         confidence=forecast.confidence,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pandas as pd
 
-from qbot import execution, risk, sizing
+from qbot import execution, portfolio, risk, sizing
 from qbot.control import Settings
 from qbot.execution import Judged
 from qbot.features import build_features, latest_rows
@@ -39,6 +39,15 @@ INTERVAL_80_SIGMAS = 1.2816  # half an 80 % interval in standard deviations of a
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """The forecasts that count, the latest prices, and the signals that follow from them."""
+
+    forecasts: Sequence[Forecast]
+    quotes: Mapping[str, Quote]
+    wishes: Sequence[Signal]
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What the signals come to before the gate: proposals in order of importance, and why not for all others."""
 
@@ -46,17 +55,22 @@ class Wanted:
     declined: list[tuple[Signal, str, str]]
 
 
-def decide(
-    rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours, books: Books, now: datetime
-) -> list[Judged]:
-    """Judge every signal of this moment; the allowed ones come back as committed orders, ready to be sent."""
+def look(rt: Runtime, config: TradingConfig, now: datetime, held: Collection[str] = ()) -> View:
+    """What the forecasts come to at the latest prices. `held`: symbols whose prices are wanted too."""
     with transaction(rt.engine) as connection:
         forecasts = models.latest_forecasts(connection, now - timedelta(minutes=max(HORIZONS_MINUTES)))
         recent = bars.load(connection, rt.tickers, now - INDICATOR_SPAN, now)
-    symbols = sorted({forecast.symbol for forecast in forecasts} | books.positions.keys())
+    symbols = sorted({forecast.symbol for forecast in forecasts} | set(held))
     quotes = rt.data.latest(symbols, rt.wall()) if symbols else {}
-    wishes = signals(forecasts, quotes, technicals_of(recent), settings.config, now, allow_unskilled=rt.embedded)
-    wanted = propose(wishes, forecasts, quotes, books, settings.config)
+    wishes = signals(forecasts, quotes, technicals_of(recent), config, now, allow_unskilled=rt.embedded)
+    return View(forecasts, quotes, wishes)
+
+
+def decide(
+    rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours, books: Books, view: View, now: datetime
+) -> list[Judged]:
+    """Judge every signal of this moment; the allowed ones come back as committed orders, ready to be sent."""
+    wanted = propose(view.wishes, view.forecasts, view.quotes, books, settings.config)
     cycle_id = f"{execution.CYCLE_PREFIX}{now:%Y%m%dT%H%M%S}"
     declined = [
         execution.hold_row(signal, cycle_id, settings.revision, now, refusal, why)
@@ -66,7 +80,7 @@ def decide(
         rt.engine,
         wanted.proposals,
         settings.config,
-        market(settings, switch, hours, books, quotes, now),
+        market(settings, switch, hours, books, view.quotes, now),
         cycle_id=cycle_id,
         revision=settings.revision,
         epoch=switch.epoch,
@@ -115,7 +129,7 @@ def propose(
     books: Books,
     config: TradingConfig,
 ) -> Wanted:
-    """Exits first, then entries by the size of the forecast move times the confidence in it."""
+    """Exits first, then entries: those in a preferred sector, then by the forecast move times the confidence in it."""
     widths = {f.symbol: (f.high_return_pct - f.low_return_pct) / 2.0 / INTERVAL_80_SIGMAS for f in forecasts}
     exits: list[Proposal] = []
     entries: list[Proposal] = []
@@ -135,6 +149,7 @@ def propose(
                 entries.append(_entry(signal, quote, qty))
             else:
                 declined.append((signal, "SIZE_ZERO", f"{signal.reasons[0]}, but the size comes to no whole share"))
+    entries.sort(key=lambda entry: not portfolio.preferred(entry.symbol, config.preferred_sectors))  # stable
     return Wanted(exits + entries, declined)
 
 

@@ -80,6 +80,17 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class Day:
+    """A session so far, of one symbol: prices in USD, volume in shares, and the close before it. None: not known."""
+
+    open: float | None = None
+    high: float | None = None
+    low: float | None = None
+    volume: float | None = None
+    previous_close: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """One artifact's forecast of one symbol over one horizon. `return_pct` and the interval are fractions."""
 
@@ -257,6 +268,7 @@ class TradingConfig:
     risk_level: int = 3
     position_sizing: SizingMethod = SizingMethod.FIXED
     excluded_tickers: frozenset[str] = frozenset()
+    preferred_sectors: frozenset[str] = frozenset()
     paper_mode: bool = True
     market_hours_check: bool = True
     trading_hours: TradingHours = TradingHours()

@@ -27,6 +27,7 @@ from qbot.store.engine import transaction
 from tests.support.exchange import MID_SESSION
 from tests.support.runtime import SESSION, TICKERS, WALL, World
 
+OHLC = ("open", "high", "low", "close")
 Task = Callable[[Runtime], None]
 
 
@@ -164,12 +165,105 @@ def test_the_take_profit_that_fills_leads_back_to_the_entry_and_its_forecast(wor
     assert parent["client_order_id"] in {row["client_order_id"] for row in world.rows(tables.intents)}
 
 
+def test_a_signal_is_used_once_a_cycle_made_an_order_of_it_and_stays_so(world: World) -> None:
+    trading(world, ("AAPL", 0.01), ("MSFT", 0.0002))
+    pipeline.generate_predictions(world.rt)
+    assert [(one.ticker, one.used) for one in world.told(keys.ML_TRADING_SIGNALS)] == [("AAPL", False), ("MSFT", False)]
+    world.market.advance(seconds=5)
+    pipeline.trade_bot(world.rt)
+    assert [(one.ticker, one.used) for one in world.told(keys.ML_TRADING_SIGNALS)] == [("AAPL", True), ("MSFT", False)]
+    world.market.advance(minutes=5)
+    pipeline.generate_predictions(world.rt)
+    assert [(one.ticker, one.used) for one in world.told(keys.ML_TRADING_SIGNALS)] == [("AAPL", True), ("MSFT", False)]
+    world.believe("AAPL", 0.012)  # a new forecast is a new signal
+    pipeline.generate_predictions(world.rt)
+    assert [one.used for one in world.told(keys.ML_TRADING_SIGNALS)] == [False, False]
+
+
+def test_a_signal_whose_order_was_held_back_is_not_used(world: World) -> None:
+    trading(world, ("AAPL", 0.01))
+    pipeline.trade_bot(world.rt)
+    with world.engine.begin() as connection:
+        connection.execute(tables.intents.update().values(status="denied"))
+    pipeline.generate_predictions(world.rt)
+    assert [one.used for one in world.told(keys.ML_TRADING_SIGNALS)] == [False]
+
+
+def test_a_preferred_sector_wins_where_only_one_order_may_be_sent(world: World) -> None:
+    world.say(keys.RISK_SETTINGS, {"max_trades_per_run": 1})
+    trading(world, ("AAPL", 0.02), ("SPY", 0.01))
+    world.say(keys.PORTFOLIO_SETTINGS, {"preferred_sectors": ["index fund"]})
+    pipeline.trade_bot(world.rt)
+    assert world.refusals() == {"SPY": None, "AAPL": "MAX_TRADES_PER_RUN"}
+
+
+def test_between_cycles_the_trading_status_follows_the_switch(world: World) -> None:
+    trading(world, ("AAPL", 0.01))
+    pipeline.trade_bot(world.rt)
+    assert (world.told(keys.TRADING_STATUS).active, world.told(keys.TRADING_STATUS).stop_reason) == (True, None)
+    ran_at = world.market()
+    world.market.advance(minutes=1)
+    world.redis.delete(keys.AUTOTRADING_ENABLED.name)
+    pipeline.monitor_autotrading_frontend(world.rt)
+    status = world.told(keys.TRADING_STATUS)
+    assert (status.active, status.stop_reason) == (False, "autotrading:enabled was deleted")
+    assert (status.last_run, status.next_run) == (ran_at, ran_at + timedelta(minutes=10))
+
+
+def test_the_volume_told_is_what_was_traded_and_the_risk_told_is_what_the_cap_counts(world: World) -> None:
+    trading(world, ("AAPL", 0.01))
+    world.place.running.fault("hold_cancels")
+    pipeline.trade_bot(world.rt)
+    pipeline.reconcile_orders(world.rt)
+    pipeline.monitor_autotrading_frontend(world.rt)
+    (bought,) = world.told(keys.TRADES_LOG)
+    assert world.told(keys.TRADING_STATUS).total_volume == bought.total_value
+    assert world.told(keys.AUTOTRADING_STATS).total_volume == bought.total_value
+    assert world.told(keys.RISK_STATUS).notional_today == bought.total_value  # filled: nothing is reserved any more
+
+
+def test_a_trade_keeps_the_strategy_and_the_session_it_was_made_in(world: World) -> None:
+    trading(world, ("AAPL", 0.01))
+    pipeline.trade_bot(world.rt)
+    pipeline.reconcile_orders(world.rt)
+    world.wall.advance(minutes=1)
+    world.say(keys.AUTOTRADING_ENABLED, {**SESSION, "session_id": "another", "strategy": "AGGRESSIVE"})
+    pipeline.monitor_autotrading_frontend(world.rt)
+    pipeline.update_backend_responses(world.rt)
+    (trade,) = world.told(keys.RECENT_TRADES)
+    assert (trade.strategy, trade.session_id) == ("MODERATE", SESSION["session_id"])
+    world.market.advance(minutes=1)
+    world.by_hand(symbol="SPY", qty="1", side="buy")
+    pipeline.reconcile_orders(world.rt)
+    foreign = world.told(keys.RECENT_TRADES)[0]
+    assert (foreign.symbol, foreign.strategy, foreign.session_id) == ("SPY", None, None)
+
+
+def test_what_is_declined_is_told_once_a_change_and_trading_goes_on(world: World) -> None:
+    trading(world, ("AAPL", 0.01))
+    asked = [("INFO", "A setting has no effect")]
+    world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": True})
+    for _ in range(3):
+        pipeline.sync_frontend_settings(world.rt)
+        world.wall.advance(hours=2)
+    assert world.alerts() == asked
+    world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": False})
+    pipeline.sync_frontend_settings(world.rt)
+    world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": True})
+    pipeline.sync_frontend_settings(world.rt)
+    assert world.alerts() == asked * 2
+    pipeline.trade_bot(world.rt)
+    assert world.posts() == 1
+    assert world.told(keys.AUTOTRADING_BACKEND_STATUS) is BackendStatus.RUNNING
+
+
 # --- what fails, fails closed and is told ----------------------------------------------------------------------------
 
 
 def test_a_cycle_whose_broker_fails_says_so_keeps_the_real_counts_and_recovers(world: World) -> None:
     trading(world, ("AAPL", 0.01))
     pipeline.trade_bot(world.rt)
+    pipeline.reconcile_orders(world.rt)
     world.market.advance(minutes=10)
     world.exchange.fault("server_error", method="GET", path="/v2/positions", times=1)
     with pytest.raises(BrokerError):
@@ -255,6 +349,30 @@ def test_a_fetch_fills_the_history_once_and_then_adds_what_is_new(world: World) 
     assert len(world.place.faults.seen) == requests_before + 2  # one for the quotes, one for the bars
     assert set(world.told(keys.MARKET_DATA)) == {"AAPL", "MSFT", "SPY"}
     assert world.told(keys.MARKET_SOURCE_STATS).failed == 0
+
+
+def test_a_quote_is_told_beside_its_day_so_far_and_the_close_before_it(world: World) -> None:
+    def bar(at: str, prices: tuple[float, ...], volume: float) -> dict[str, Any]:
+        return {"symbol": "AAPL", "ts": pd.Timestamp(at), **dict(zip(OHLC, prices, strict=True)), "volume": volume}
+
+    rows = [
+        bar("2025-07-03 16:55Z", (1, 1, 1, 200, ), 9), bar("2025-07-03 17:05Z", (1, 1, 1, 999), 9),  # a half day
+        bar("2025-07-07 13:25Z", (1, 999, 1, 1), 9),  # before the open
+        bar("2025-07-07 13:30Z", (208, 209, 207, 208.5), 10), bar("2025-07-07 13:35Z", (208.5, 212, 208, 211), 20),
+    ]  # fmt: skip
+    with transaction(world.engine) as connection:
+        bars.upsert(connection, pd.DataFrame(rows), "test")
+    rt = with_data(world, FakeData({"AAPL": FRESH, "MSFT": FRESH}))
+    pipeline.fetch_data(rt)
+    told = world.told(keys.MULTI_API_DATA)
+    day = told["AAPL"]
+    assert (day.open, day.high, day.low, day.volume) == (208, 212, 207, 30)
+    assert (day.price, day.change, day.change_pct) == (210.5, 10.5, 5.25)  # against 200, in percent
+    assert (told["MSFT"].open, told["MSFT"].change, told["MSFT"].volume) == (None, None, None)
+    world.market.set(MID_SESSION.replace(day=8, hour=13, minute=20))  # before the next open: nothing of the day yet
+    pipeline.fetch_data(rt)
+    day = world.told(keys.MULTI_API_DATA)["AAPL"]
+    assert (day.open, day.high, day.change) == (None, None, -0.5)  # against Monday's close, 211
 
 
 def test_a_ticker_without_bars_does_not_have_all_the_others_read_again(world: World) -> None:
@@ -358,7 +476,7 @@ def test_without_artifacts_there_are_no_forecasts_and_the_keys_are_valid(world: 
     pipeline.fetch_data(with_history(world).rt)
     pipeline.generate_predictions(world.rt)
     pipeline.evaluate_predictions(world.rt)
-    assert world.told(keys.PREDICTIONS_CURRENT) is None
+    assert world.told(keys.PREDICTIONS_CURRENT) == {}
     assert world.told(keys.PREDICTIONS_PENDING) == ()
     assert world.rows(tables.forecasts) == []
 
@@ -403,8 +521,28 @@ def test_a_training_that_fails_says_so_leaves_the_standing_artifact_and_ends_wha
     assert statuses == {"made-up-60": "success", "killed": "failed", f"t{world.wall():%Y%m%dT%H%M%S}": "failed"}
     with transaction(world.engine) as connection:
         assert models.standing_artifacts(connection)[60]["artifact_id"] == "made-up-60"
-    assert [entry.event for entry in world.told(keys.ML_TRAINING_LOG)] == ["training_started", "training_failed"]
-    assert world.told(keys.ML_TRAINING_STATUS).active is False
+    *_, killed, started, failed = world.told(keys.ML_TRAINING_LOG)
+    assert (killed.event, started.event, failed.event) == ("training_failed", "training_started", "training_failed")
+    assert started.detail == "1 bars of 3 tickers"
+    status, stats = world.told(keys.ML_TRAINING_STATUS), world.told(keys.LAST_TRAINING_STATS)
+    assert (status.active, status.stage, stats.status, stats.raw_rows) == (False, "failed", "failed", 1)
+    assert (world.told(keys.MODEL_TRAINED), world.told(keys.RETRAIN_STATUS).trigger) == (True, "manual")
+
+
+def test_a_training_that_was_killed_is_told_as_failed_by_the_next_tick(world: World) -> None:
+    world.believe("AAPL", 0.01)
+    with transaction(world.engine) as connection:
+        models.start_training(connection, "killed", "scheduled", MID_SESSION, WALL + timedelta(seconds=1))
+        models.set_progress(connection, "killed", {
+            "active": True, "stage": "training_horizon_15", "progress": 0.4, "trigger": "scheduled", "event": "start",
+            "detail": "Training 15min horizon", "started": f"{WALL:%Y-%m-%dT%H:%M:%SZ}",
+            "updated": f"{WALL:%Y-%m-%dT%H:%M:%SZ}",
+        })  # fmt: skip
+    world.wall.advance(minutes=1)
+    pipeline.train_models(world.rt)
+    status = world.told(keys.ML_TRAINING_STATUS)
+    assert (status.active, status.stage, status.progress) == (False, "failed", 0.4)
+    assert world.told(keys.ML_TRAINING_LOG)[-1].event == "training_failed"
 
 
 def test_no_training_is_run_without_bars_or_while_the_artifacts_are_young(world: World) -> None:
@@ -428,7 +566,7 @@ TASKS: tuple[Task, ...] = (
 )  # fmt: skip
 # Absent until there is something to tell, or of sources that this version does not have.
 NOT_YET: tuple[Key[Any], ...] = (
-    keys.AUTOTRADING_ERROR, keys.AUTOTRADING_STOPPED_AT, keys.GROK_CANDIDATES, keys.GROK_TOPSTOCKS,
+    keys.AUTOTRADING_ERROR, keys.AUTOTRADING_STOPPED_AT, keys.GROK_TOPSTOCKS,
     keys.YFINANCE_ENHANCED, keys.YFINANCE_STATUS, keys.DEVIATION_TRACKER, keys.PREDICTION_QUALITY,
     keys.MANUAL_ORDERS, keys.AUTOTRADING_STATUS,
 )  # fmt: skip
@@ -491,8 +629,10 @@ def test_every_task_ends_with_a_named_error_when_a_store_is_gone(world: World, g
             ended[task.__name__] = "well"
         except (StoreUnavailable, BoardUnavailable):
             ended[task.__name__] = "named"
-    without = {"postgres": {"market_status", "system_heartbeat"}, "redis": {"evaluate_predictions", "train_models"}}
+    without = {"postgres": {"market_status"}, "redis": {"evaluate_predictions", "train_models"}}
     assert {name for name, how in ended.items() if how == "well"} == without[gone]  # what they need is there
+    if gone == "postgres":
+        assert world.told(keys.SYSTEM_STATUS).postgres_connected is False  # told all the same
     assert world.posts() == 0
 
 

@@ -12,21 +12,29 @@ from typing import Any
 
 import pytest
 
-from qbot import portfolio, projections, projections_ml, projections_system
+from beat_schedule import ENTRIES
+from qbot import health, portfolio, projections, projections_ml, projections_system
 from qbot.calibration import Calibration
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.contract.payloads_autotrading import BackendStatus
-from qbot.contract.payloads_ml import TrainingLogEvent
-from qbot.forecast import matured
+from qbot.forecast import matured, quality
 from qbot.market.calendar import market_hours
 from qbot.performance import RoundTrip, performance
 from qbot.projections_system import Health
 from qbot.session import Switch
 from qbot.skill import Metrics
-from qbot.training_types import ArtifactRecord, HorizonResult, TrainingProgress, TrainingResult
-from qbot.types import Action, Side, Usage
-from tests.support.values import CONFIG, NOW, account, forecast, position, quote, signal
+from qbot.store.shown import Context
+from qbot.training_types import (
+    PROGRESS,
+    ArtifactRecord,
+    HorizonResult,
+    TrainingProgress,
+    TrainingRequest,
+    TrainingResult,
+)
+from qbot.types import Action, Day, Side, Usage
+from tests.support.values import NOW, account, forecast, position, quote, signal
 
 D = Decimal
 WALL = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -137,15 +145,15 @@ def test_a_sale_tells_what_it_realised_over_all_the_lots_it_closed() -> None:
 
     fills = [fill_row(), fill_row(execution_id="x2", side="sell", qty=D(4), price_usd=D(110))]
     trips = [trip("3", "100"), trip("1", "90")]
-    sold, bought = wire(keys.RECENT_TRADES, projections.recent_trades(fills, trips, "MODERATE", "s1"))
+    sold, bought = wire(keys.RECENT_TRADES, projections.recent_trades(fills, trips, {"b1": Context("MODERATE", "s1")}))
     assert (sold["trade_id"], bought["trade_id"]) == ("x2", "x1")  # newest first
     assert (sold["pnl"], sold["pnl_pct"]) == (50.0, pytest.approx(50 / 390))
     assert (bought["pnl"], bought["pnl_pct"], bought["value"]) == (None, None, 300.3)
     assert (sold["side"], sold["source"], sold["strategy"], sold["session_id"]) == (
         "SELL", "ml_prediction", "MODERATE", "s1",
     )  # fmt: skip
-    (foreign,) = projections.recent_trades([fill_row(source=None)], [], None, None)
-    assert foreign.source == "foreign"
+    (foreign,) = projections.recent_trades([fill_row(source=None)], [], {})
+    assert (foreign.source, foreign.strategy, foreign.session_id) == ("foreign", None, None)
 
 
 def order_row(**more: Any) -> dict[str, Any]:
@@ -185,24 +193,30 @@ def test_an_order_of_a_symbol_without_a_price_is_worth_nothing_known() -> None:
 
 
 def test_the_trading_status_tells_the_last_and_the_next_cycle() -> None:
-    used = Usage(orders_today=3, notional_today_usd=D("15000.504"))
-    status = projections.trading_status(used, now=NOW, every_s=600.0, active=True, error=None, stop_reason=None, pid=42)
+    used, last = Usage(orders_today=3, notional_today_usd=D(99)), {"ran_at": NOW, "error": None, "worker_pid": 42}
+    status = projections.trading_status(last, used, D("15000.504"), every_s=600.0, active=True, stop_reason=None)
     shown = wire(keys.TRADING_STATUS, status)
     assert (shown["trades_today"], shown["total_volume"], shown["active"]) == (3, 15_000.5, True)
     assert (shown["last_run"], shown["next_run"]) == ("2026-09-25T14:00:00Z", "2026-09-25T14:10:00Z")
     assert (shown["last_error"], shown["stop_reason"], shown["worker_pid"]) == (None, None, 42)
-    stats = wire(keys.AUTOTRADING_STATS, projections.stats(used, 2, status))
+    stats = wire(keys.AUTOTRADING_STATS, projections.stats(status, 2))
     assert (stats["trades_today"], stats["positions_count"], stats["last_run"]) == (3, 2, "2026-09-25T14:00:00Z")
-    assert projections.stats(used, 0, None).last_run is None
+
+
+def test_before_the_first_cycle_nothing_is_said_about_one() -> None:
+    status = projections.trading_status(None, Usage(), D(0), every_s=600.0, active=False, stop_reason="never started")
+    shown = wire(keys.TRADING_STATUS, status)
+    assert [shown[name] for name in ("last_run", "next_run", "last_error", "worker_pid")] == [None] * 4
+    assert projections.stats(status, 0).last_run is None
 
 
 def test_risk_status_tells_only_the_cooldowns_that_still_run() -> None:
     minutes = {"SPY": 29, "AAPL": 0, "MSFT": 30, "QQQ": 31}
     used = Usage(last_entry_at={symbol: NOW - timedelta(minutes=m) for symbol, m in minutes.items()})
-    shown = wire(keys.RISK_STATUS, projections.risk_status(used, CONFIG, NOW))
+    shown = wire(keys.RISK_STATUS, projections.risk_status(used, 30.0, NOW))
     assert shown["cooldowns"] == {"AAPL": "2026-09-25T14:30:00Z", "SPY": "2026-09-25T14:01:00Z"}
     late = datetime(2026, 9, 26, 3, 0, tzinfo=UTC)  # still Friday in New York
-    assert projections.risk_status(Usage(), CONFIG, late).last_reset == date(2026, 9, 25)
+    assert projections.risk_status(Usage(), 30.0, late).last_reset == date(2026, 9, 25)
 
 
 def test_market_status_is_told_in_new_yorks_time() -> None:
@@ -216,14 +230,28 @@ def test_market_status_is_told_in_new_yorks_time() -> None:
     assert (shown["market_open"], shown["trading_day"], shown["market_session"]) == (False, False, "CLOSED")
 
 
-@pytest.mark.parametrize(("severity", "stays"), [("INFO", False), ("WARNING", False), ("CRITICAL", True)])
-def test_a_critical_alert_stays_until_someone_acts(severity: str, stays: bool) -> None:
+def test_without_a_calendar_the_market_is_not_open_and_the_session_an_error() -> None:
+    shown = wire(keys.MARKET_STATUS, projections.market_status(None, NOW))
+    assert shown == {
+        "market_open": False, "current_time_et": "2026-09-25T10:00:00-04:00", "next_open": None,
+        "trading_day": False, "market_session": "ERROR",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("severity", "acknowledged", "waits"),
+    [("INFO", False, False), ("WARNING", False, False), ("CRITICAL", False, True), ("CRITICAL", True, False)],
+)
+def test_a_critical_alert_stays_until_a_human_has_seen_it_and_others_go_by_themselves(
+    severity: str, acknowledged: bool, waits: bool
+) -> None:
     row = {
         "alert_id": "a1", "type": "SYSTEM_ALERT", "severity": severity, "symbol": None, "title": "T", "message": "M",
-        "triggered_at_wall": WALL, "acknowledged": False, "expires_at_wall": WALL + timedelta(hours=1),
+        "triggered_at_wall": WALL, "acknowledged": acknowledged, "expires_at_wall": WALL + timedelta(hours=1),
     }  # fmt: skip
     (shown,) = wire(keys.ALERTS_ACTIVE, projections.alerts([row]))
-    assert (shown["action_required"], shown["auto_dismiss"]) == (stays, not stays)
+    assert (shown["action_required"], shown["auto_dismiss"]) == (waits, not waits)
+    assert shown["expires_at"] == (None if waits else "2026-11-21T13:00:00Z")
 
 
 # --- forecasts ------------------------------------------------------------------------------------------------------
@@ -297,16 +325,22 @@ def test_each_forecast_is_a_message_in_fractions() -> None:
     ]
 
 
-def test_a_deviation_is_the_actual_price_over_the_forecast_one() -> None:
-    (shown,) = wire(keys.DEVIATION_TRACKER, projections_ml.deviations([matured(forecast(return_pct=0.1), 99.0)]))
-    assert (shown["predicted"], shown["actual"], shown["deviation_pct"]) == (110.0, 99.0, pytest.approx(-0.1))
-    assert shown["eta"] == "2026-09-25T15:00:00Z"
+def test_a_deviation_is_the_error_as_a_fraction_of_the_actual_price_and_its_mean_is_the_bias() -> None:
+    items = [matured(forecast(return_pct=0.1), 99.0), matured(forecast(return_pct=0.0), 102.0)]
+    first, second = wire(keys.DEVIATION_TRACKER, projections_ml.deviations(items))
+    assert (first["predicted"], first["actual"], first["deviation_pct"]) == (110.0, 99.0, pytest.approx(-11 / 99))
+    assert first["eta"] == "2026-09-25T15:00:00Z"
+    row = {"at": NOW, "window_hours": 24.0, "per_horizon": quality(items, NOW + timedelta(hours=1))}
+    (entry,) = wire(keys.PREDICTION_QUALITY, projections_ml.quality([row]))
+    signed = [first["deviation_pct"], second["deviation_pct"]]
+    assert entry["per_horizon"]["60"]["avg_deviation"] == pytest.approx(100 * sum(signed) / 2)
+    assert entry["per_horizon"]["60"]["mape"] == pytest.approx(100 * sum(abs(one) for one in signed) / 2)
 
 
 def test_quality_is_told_per_horizon() -> None:
     found = {"15": {"count": 3, "mae": 0.5, "mape": 0.4, "rmse": 0.6, "avg_deviation": 0.1, "naive_mae": 9.0}}
-    entry = projections_ml.quality(found, 24.0, NOW)
-    (shown,) = wire(keys.PREDICTION_QUALITY, (entry,))
+    row = {"at": NOW, "window_hours": 24.0, "per_horizon": found}
+    (shown,) = wire(keys.PREDICTION_QUALITY, projections_ml.quality([row]))
     assert shown["per_horizon"] == {"15": {"count": 3, "mae": 0.5, "mape": 0.4, "rmse": 0.6, "avg_deviation": 0.1}}
 
 
@@ -331,12 +365,53 @@ def training() -> TrainingResult:
     )  # fmt: skip
 
 
+def training_row(status: str = "success", **more: Any) -> dict[str, Any]:
+    """A row of `models.recent_trainings`."""
+    stats = projections_ml.training_stats(training(), ENDED).model_dump(mode="json")
+    row = {
+        "training_id": "t1", "trigger": "scheduled", "status": status, "started_at": NOW, "started_at_wall": WALL,
+        "finished_at_wall": None if status == "running" else ENDED, "stats": stats if status == "success" else {},
+        "progress": None, "begun": "2000 bars", "outcome": None if status == "running" else "it ended",
+    }  # fmt: skip
+    return {**row, **more}
+
+
+ENDED = WALL + timedelta(minutes=3)
+METRICS = {"60": {"mae": 0.5, "mape": 0.4, "r2": 0.01, "rows": 1_500}}
+
+
 def test_metrics_tell_the_errors_on_unseen_days_and_the_rows_trained_on() -> None:
-    expected = {"60": {"mae": 0.5, "mape": 0.4, "r2": 0.01, "rows": 1_500}}
-    stats = wire(keys.LAST_TRAINING_STATS, projections_ml.training_stats(training(), NOW))
-    assert (stats["metrics"], stats["status"], stats["tickers_excluded"]) == (expected, "success", ["XYZ"])
-    (history,) = wire(keys.MODEL_METRICS_HISTORY, (projections_ml.model_metrics(training(), NOW),))
-    assert (history["metrics"], history["trigger"]) == (expected, "scheduled")
+    stats = wire(keys.LAST_TRAINING_STATS, projections_ml.last_stats([training_row()]))
+    assert (stats["metrics"], stats["status"], stats["tickers_excluded"]) == (METRICS, "success", ["XYZ"])
+    (history,) = wire(keys.MODEL_METRICS_HISTORY, projections_ml.model_metrics([training_row()]))
+    assert history == {"time": "2026-11-21T12:03:00Z", "trigger": "scheduled", "metrics": METRICS}
+
+
+def test_a_failed_training_is_the_last_one_too_and_says_how_far_it_came() -> None:
+    request = TrainingRequest(("AAPL",), Path("x"), WALL, "manual", 10, 150)
+    failed = projections_ml.failed_training(request, 2_000, ENDED).model_dump(mode="json")
+    rows = [training_row(), training_row("failed", stats=failed), training_row("failed")]  # the last one was killed
+    shown = wire(keys.LAST_TRAINING_STATS, projections_ml.last_stats(rows))
+    assert (shown["status"], shown["raw_rows"], shown["clean_rows"], shown["metrics"]) == ("failed", 2_000, 0, {})
+    assert projections_ml.last_stats([]) is None
+
+
+def test_the_training_log_tells_each_begin_and_each_end() -> None:
+    later = {"started_at_wall": WALL + timedelta(hours=1), "finished_at_wall": WALL + timedelta(hours=2)}
+    still = {"started_at_wall": WALL + timedelta(hours=3)}
+    rows = [training_row(), training_row("failed", **later), training_row("running", **still)]
+    shown = wire(keys.ML_TRAINING_LOG, projections_ml.training_log(rows))
+    started, failed = "training_started", "training_failed"
+    assert [entry["event"] for entry in shown] == [started, "model_trained", started, failed, started]
+    assert [(entry["detail"], entry["metrics"]) for entry in shown[:2]] == [("2000 bars", {}), ("it ended", METRICS)]
+
+
+def test_retraining_is_told_by_the_last_that_succeeded_and_by_what_is_asked_for() -> None:
+    shown = wire(keys.RETRAIN_STATUS, projections_ml.retrain_status([training_row()], pending=False))
+    assert shown == {"last_retrain": "2026-11-21T12:03:00Z", "trigger": "scheduled", "pending": False}
+    asked = wire(keys.RETRAIN_STATUS, projections_ml.retrain_status([], pending=True))
+    assert asked == {"last_retrain": None, "trigger": None, "pending": True}
+    assert projections_ml.retrain_status([], pending=False) is None
 
 
 @pytest.mark.parametrize(
@@ -348,14 +423,42 @@ def test_the_progress_of_a_training_is_told_in_the_documents_words(stage: str, e
     progress = TrainingProgress(True, stage, 0.5, "manual", event, "x" * 2_000, NOW, NOW)
     shown = wire(keys.ML_TRAINING_STATUS, projections_ml.training_status(progress))
     assert (shown["stage"], shown["event"], shown["progress"], len(shown["detail"])) == (stage, event, 0.5, 1_000)
-    entry = projections_ml.training_log(TrainingLogEvent.MODEL_TRAINED, "manual", "done", {}, NOW)
-    assert wire(keys.ML_TRAINING_LOG, (entry,))[0]["event"] == "model_trained"
+
+
+def event(active: bool, stage: str, name: Any, done: float) -> dict[str, Any]:
+    """One event of a training as the store has it."""
+    found: dict[str, Any] = PROGRESS.dump_python(
+        TrainingProgress(active, stage, done, "scheduled", name, "told", WALL, ENDED), mode="json"
+    )
+    return found
+
+
+HALF, WHOLE = event(True, "training_horizon_30", "start", 0.4), event(False, "complete", "finished", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "progress", "expected"),
+    [
+        ("running", None, (True, "query_data", "start", 0.0, "2000 bars")),
+        ("running", HALF, (True, "training_horizon_30", "start", 0.4, "told")),
+        ("running", WHOLE, (False, "complete", "finished", 1.0, "told")),
+        ("success", WHOLE, (False, "complete", "finished", 1.0, "told")),
+        ("success", None, (False, "complete", "finished", 1.0, "it ended")),
+        ("failed", HALF, (False, "failed", "failed", 0.4, "it ended")),  # its process was killed
+        ("failed", None, (False, "failed", "failed", 0.0, "it ended")),
+    ],
+)
+def test_a_recorded_training_tells_how_it_stands(status: str, progress: Any, expected: tuple[Any, ...]) -> None:
+    found = projections_ml.progress_of(training_row(status, progress=progress))
+    shown = wire(keys.ML_TRAINING_STATUS, projections_ml.training_status(found))
+    assert tuple(shown[name] for name in ("active", "stage", "event", "progress", "detail")) == expected
 
 
 # --- the system -----------------------------------------------------------------------------------------------------
 
 WELL = Health(
-    redis_latency_ms=0.4, postgres_answers=True, broker_answers=True, models_standing=3, last_fill_at=NOW,
+    redis_latency_ms=0.4, postgres_answers=True, broker_answers=True, models_standing=3, silent_queues=(),
+    last_fill_at=NOW,
     open_orders=2, sessions=("s1",), memory_mb=512.0, cpu_pct=12.5, uptime_s=7_200,
 )  # fmt: skip
 
@@ -366,6 +469,8 @@ WELL = Health(
         ({}, "HEALTHY"),
         ({"redis_latency_ms": 50.1}, "WARNING"),
         ({"models_standing": 0}, "WARNING"),
+        ({"models_standing": 2}, "WARNING"),
+        ({"silent_queues": ("data",)}, "WARNING"),
         ({"broker_answers": False}, "ERROR"),
         ({"postgres_answers": False}, "ERROR"),
         ({"broker_answers": False, "models_standing": 0}, "ERROR"),
@@ -377,28 +482,55 @@ def test_the_worst_part_decides_the_health(change: dict[str, Any], expected: str
     assert (shown["status"], shown["uptime_hours"], shown["active_sessions"]) == (expected, 2, ["s1"])
     assert (shown["alpaca_api_status"] == "OFFLINE") is (not found.broker_answers)
     assert (shown["database_status"] == "OFFLINE") is (not found.postgres_answers)
-    assert (shown["ml_models_status"] == "OFFLINE") is (not found.models_standing)
+    assert shown["ml_models_status"] == {0: "OFFLINE", 2: "DEGRADED", 3: "ACTIVE"}[found.models_standing]
 
 
 def test_the_heartbeat_is_wall_time_and_the_market_is_market_time() -> None:
-    shown = wire(keys.SYSTEM_STATUS, projections_system.status(WELL, WALL, NOW))
+    shown = wire(keys.SYSTEM_STATUS, projections_system.status(WELL, WALL, market_hours(NOW)))
     assert (shown["last_heartbeat"], shown["market_open"]) == ("2026-11-21T12:00:00Z", True)
     assert (shown["alpaca_api_active"], shown["grok_api_active"], shown["uptime_seconds"]) == (True, False, 7_200)
-    assert projections_system.status(replace(WELL, postgres_answers=False), WALL, NOW).postgres_connected is False
+    assert (shown["postgres_connected"], shown["worker_running"]) == (True, True)
+    ill = replace(WELL, postgres_answers=False, silent_queues=("training",))
+    shown = wire(keys.SYSTEM_STATUS, projections_system.status(ill, WALL, None))
+    assert (shown["postgres_connected"], shown["worker_running"], shown["market_open"]) == (False, False, None)
+
+
+def test_a_queue_is_silent_once_none_of_its_tasks_has_begun_for_three_intervals_and_a_run() -> None:
+    everything = {entry.name: WALL for entry in ENTRIES}
+    assert health.silent(everything, WALL, 1.0) == ()
+    assert health.silent({}, WALL, 1.0) == ("data", "emergency", "misc", "trading", "training")
+    # The emergency worker: three times ten seconds and a run of at most 47.5.
+    assert health.silent(everything, WALL + timedelta(seconds=77), 1.0) == ()
+    assert health.silent(everything, WALL + timedelta(seconds=78), 1.0) == ("emergency",)
+    alone = {**everything, "trade_bot": WALL - timedelta(days=1)}  # others of its queue are at work
+    assert health.silent(alone, WALL, 1.0) == ()
+
+
+DAY = Day(open=99.0, high=101.0, low=98.5, volume=1_000.0, previous_close=100.0)
 
 
 def test_a_fetch_tells_what_came_and_what_did_not() -> None:
-    writes = {
-        key.name: wire(key, value)
-        for key, value in projections_system.market_data({"AAPL": quote(price="100.25")}, ["AAPL", "MSFT"], NOW)
-    }
+    quotes = {"AAPL": quote(price="100.25"), "SPY": quote("SPY", "50")}
+    found = projections_system.market_data(quotes, {"AAPL": DAY}, ["AAPL", "MSFT", "SPY"], NOW)
+    writes = {key.name: wire(key, value) for key, value in found}
     assert writes["market_data"]["AAPL"]["price"] == 100.25
-    assert (writes["market_source_stats"]["alpaca"], writes["market_source_stats"]["failed"]) == (1, 1)
-    assert writes["multi_api_enhanced_stats"]["coverage_pct"] == 50.0
-    assert writes["multi_api_enhanced_data"]["AAPL"]["sources_used"] == ["test"]
-    assert writes["dynamic_tickers"] == ["AAPL", "MSFT"]
-    nothing = projections_system.market_data({}, [], NOW)
+    assert (writes["market_source_stats"]["alpaca"], writes["market_source_stats"]["failed"]) == (2, 1)
+    assert writes["multi_api_enhanced_stats"]["coverage_pct"] == 66.7
+    assert writes["dynamic_tickers"] == ["AAPL", "MSFT", "SPY"]
+    assert writes["backend:grok_candidates"] == []
+    nothing = projections_system.market_data({}, {}, [], NOW)
     assert {key.name: value for key, value in nothing}["multi_api_enhanced_stats"].coverage_pct == 0.0
+
+
+def test_a_quote_stands_beside_its_day_and_what_nobody_tells_is_null() -> None:
+    quotes = {"AAPL": quote(price="100.25"), "SPY": quote("SPY", "50")}
+    writes = dict(projections_system.market_data(quotes, {"AAPL": DAY}, ["AAPL", "SPY"], NOW))
+    shown = wire(keys.MULTI_API_DATA, writes[keys.MULTI_API_DATA])
+    told = tuple(shown["AAPL"][name] for name in ("open", "high", "low", "volume", "change", "change_pct"))
+    assert told == (99.0, 101.0, 98.5, 1_000, 0.25, 0.25)  # the last in percent
+    assert shown["AAPL"]["sources_used"] == ["test"]
+    unknown = ("open", "high", "low", "volume", "change", "change_pct", "market_cap", "pe_ratio")
+    assert [shown["SPY"][name] for name in unknown] == [None] * 8
 
 
 @pytest.mark.parametrize("held", [[], [position(), position("MSFT", "1")]], ids=["empty", "two positions"])

@@ -169,7 +169,7 @@ def test_the_rsi_is_not_asked_when_technical_analysis_is_off() -> None:
 
 def test_a_signal_says_all_that_an_order_needs_to_know() -> None:
     found = only(forecast(return_pct=0.05), at=quote(price="98"))
-    assert found.signal_id == "ml_AAPL_60_20260925T140000"
+    assert found.signal_id == "ml_AAPL_60_20260925T140000_BUY"
     assert found.target_price_usd == pytest.approx(105.0)
     assert found.predicted_return_pct == pytest.approx(105 / 98 - 1)
     assert found.stop_loss_usd == pytest.approx(98 * 0.95)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
 from qbot.clock import NEW_YORK
+from qbot.errors import CalendarUnavailable
 
 CALENDAR = "XNYS"
 Session = tuple[datetime, datetime]
+LOOK_BACK = timedelta(days=14)  # two sessions lie in it whatever the holidays
+UNUSABLE = (ImportError, LookupError, StopIteration, ValueError)  # what a calendar without these days raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +36,37 @@ def _sessions(year: int) -> tuple[Session, ...]:
 
 
 def market_hours(now: datetime) -> MarketHours:
-    """The hours of the exchange at `now`."""
+    """The hours of the exchange at `now`. Raises CalendarUnavailable."""
     local = now.astimezone(NEW_YORK)
-    sessions = _sessions(local.year)
-    return MarketHours(
-        is_open=any(begin <= now < end for begin, end in sessions),
-        trading_day=any(begin.astimezone(NEW_YORK).date() == local.date() for begin, _ in sessions),
-        next_open=next(begin for begin, _ in sessions if begin > now),
-        next_close=next(end for _, end in sessions if end > now),
-    )
+    try:
+        sessions = _sessions(local.year)
+        return MarketHours(
+            is_open=any(begin <= now < end for begin, end in sessions),
+            trading_day=any(begin.astimezone(NEW_YORK).date() == local.date() for begin, _ in sessions),
+            next_open=next(begin for begin, _ in sessions if begin > now),
+            next_close=next(end for _, end in sessions if end > now),
+        )
+    except UNUSABLE as error:
+        raise CalendarUnavailable(f"{CALENDAR}: {type(error).__name__}: {error}") from error
+
+
+def known_hours(now: datetime) -> MarketHours | None:
+    """As `market_hours`; None when the calendar cannot be used."""
+    try:
+        return market_hours(now)
+    except CalendarUnavailable:
+        return None
+
+
+def day_and_before(now: datetime) -> tuple[Session, Session]:
+    """The session of this New York day, on other days the last one, and the session before it."""
+    today = now.astimezone(NEW_YORK).date()
+    until = [each for each in sessions_between(now - LOOK_BACK, now + timedelta(days=1)) if _day(each) <= today]
+    return until[-1], until[-2]
+
+
+def _day(session: Session) -> date:
+    return session[0].astimezone(NEW_YORK).date()
 
 
 def sessions_between(start: datetime, end: datetime) -> list[Session]:

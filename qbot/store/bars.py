@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by, distinct_on
 from sqlalchemy.engine import Connection
 
 from qbot.store.tables import bars
+from qbot.types import Day
 
 COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
 CHUNK_ROWS = 20_000
+Span = tuple[datetime, datetime]
 
 _UPSERT = sa.text(
     """
@@ -63,3 +68,29 @@ def closes_at(connection: Connection, wanted: Sequence[tuple[str, datetime]]) ->
     )
     found = {(symbol, ts): close for symbol, ts, close in connection.execute(query)}
     return {key: found[key] for key in wanted if key in found}
+
+
+def days(connection: Connection, symbols: Sequence[str], today: Span, before: Span) -> dict[str, Day]:
+    """What the bars of a session come to, and the last close of the session before it. Without bars: None."""
+    closes: dict[str, float] = dict(connection.execute(_closes(symbols, before)).all())
+    opening = sa.func.array_agg(aggregate_order_by(bars.c.open, bars.c.ts))[1]
+    columns = (bars.c.symbol, opening, sa.func.max(bars.c.high), sa.func.min(bars.c.low), sa.func.sum(bars.c.volume))
+    rows = connection.execute(sa.select(*columns).where(_within(symbols, today)).group_by(bars.c.symbol))
+    found = {symbol: Day(*figures) for symbol, *figures in rows}
+    return {s: replace(found.get(s, Day()), previous_close=closes.get(s)) for s in symbols}
+
+
+def newest_closes(connection: Connection, symbols: Sequence[str]) -> dict[str, float]:
+    """The close of the newest bar of each symbol that has any."""
+    newest = sa.select(bars.c.symbol, bars.c.close).where(bars.c.symbol.in_(list(symbols)))
+    newest = newest.ext(distinct_on(bars.c.symbol)).order_by(bars.c.symbol, bars.c.ts.desc())
+    return dict(connection.execute(newest).all())
+
+
+def _closes(symbols: Sequence[str], span: Span) -> sa.Select[Any]:
+    last = sa.select(bars.c.symbol, bars.c.close).where(_within(symbols, span))
+    return last.ext(distinct_on(bars.c.symbol)).order_by(bars.c.symbol, bars.c.ts.desc())
+
+
+def _within(symbols: Sequence[str], span: Span) -> sa.ColumnElement[bool]:
+    return sa.and_(bars.c.symbol.in_(list(symbols)), bars.c.ts >= span[0], bars.c.ts < span[1])

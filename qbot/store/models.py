@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.engine import Connection
 
-from qbot.store.tables import artifacts, forecasts, trainings
+from qbot.store.tables import artifacts, forecast_quality, forecasts, training_requests, trainings
 from qbot.types import Forecast
 
 Row = Mapping[str, Any]
@@ -19,9 +19,11 @@ RUNNING, SUCCESS, FAILED = "running", "success", "failed"
 _FORECAST_FIELDS = tuple(Forecast.__dataclass_fields__)
 
 
-def start_training(connection: Connection, training_id: str, trigger: str, at: datetime, at_wall: datetime) -> None:
-    """Record that a training begins."""
-    row = {"training_id": training_id, "trigger": trigger, "status": RUNNING, "started_at": at}
+def start_training(
+    connection: Connection, training_id: str, trigger: str, at: datetime, at_wall: datetime, begun: str | None = None
+) -> None:
+    """Record that a training begins, and what with."""
+    row = {"training_id": training_id, "trigger": trigger, "status": RUNNING, "started_at": at, "begun": begun}
     connection.execute(trainings.insert().values(**row, started_at_wall=at_wall))
 
 
@@ -33,9 +35,10 @@ def finish_training(
     found: Sequence[Row],
     at: datetime,
     wall: datetime,
+    outcome: str | None = None,
 ) -> None:
     """Record the end of a training and let its artifacts (`found`: the columns of the table) stand from now on."""
-    changed = {"status": status, "stats": dict(stats), "finished_at_wall": wall}
+    changed = {"status": status, "stats": dict(stats), "finished_at_wall": wall, "outcome": outcome}
     connection.execute(trainings.update().where(trainings.c.training_id == training_id).values(**changed))
     for row in found:
         same = artifacts.c.horizon_minutes == row["horizon_minutes"]
@@ -44,17 +47,31 @@ def finish_training(
         connection.execute(artifacts.insert().values(**values))
 
 
+def set_progress(connection: Connection, training_id: str, progress: Row) -> None:
+    """Record the last event of a training."""
+    mine = trainings.c.training_id == training_id
+    connection.execute(trainings.update().where(mine).values(progress=dict(progress)))
+
+
 def fail_abandoned_trainings(connection: Connection, before_wall: datetime) -> int:
     """Mark trainings as failed whose process must be gone; the number of them."""
     gone = sa.and_(trainings.c.status == RUNNING, trainings.c.started_at_wall < before_wall)
-    done = connection.execute(trainings.update().where(gone).values(status=FAILED, finished_at_wall=before_wall))
-    return done.rowcount
+    ended = {"status": FAILED, "finished_at_wall": before_wall, "outcome": "ended from outside before it was done"}
+    return connection.execute(trainings.update().where(gone).values(**ended)).rowcount
 
 
-def recent_trainings(connection: Connection, count: int) -> list[Row]:
-    """The last trainings, oldest first."""
-    rows = connection.execute(trainings.select().order_by(trainings.c.started_at_wall.desc()).limit(count))
-    return [dict(row) for row in reversed(rows.mappings().all())]
+def recent_trainings(connection: Connection, count: int, status: str | None = None) -> list[Row]:
+    """The last trainings, or those of one status, oldest first."""
+    query = trainings.select().order_by(trainings.c.started_at_wall.desc(), trainings.c.training_id.desc())
+    if status is not None:
+        query = query.where(trainings.c.status == status)
+    return [dict(row) for row in reversed(connection.execute(query.limit(count)).mappings().all())]
+
+
+def training_asked_for(connection: Connection) -> bool:
+    """Whether a human asked for a training that has not begun."""
+    waiting = sa.exists().where(training_requests.c.training_id.is_(None))
+    return bool(connection.execute(sa.select(waiting)).scalar_one())
 
 
 def standing_artifacts(connection: Connection) -> dict[int, Row]:
@@ -69,6 +86,11 @@ def add_forecasts(connection: Connection, made: Sequence[Forecast]) -> None:
         return
     rows = [{**asdict(f), "eta": f.issued_at + timedelta(minutes=f.horizon_minutes)} for f in made]
     connection.execute(insert(forecasts).on_conflict_do_nothing(), rows)
+
+
+def forecast_of(row: Row) -> Forecast:
+    """The forecast that a row holds, without what became of it."""
+    return Forecast(**{name: row[name] for name in _FORECAST_FIELDS})
 
 
 def latest_forecasts(connection: Connection, since: datetime) -> list[Forecast]:
@@ -107,3 +129,22 @@ def matured_since(connection: Connection, since: datetime) -> list[Row]:
     """Forecasts with a known outcome whose eta lies after `since`."""
     known = sa.and_(forecasts.c.actual_price_usd.is_not(None), forecasts.c.eta > since)
     return [dict(row) for row in connection.execute(forecasts.select().where(known)).mappings()]
+
+
+def recent_outcomes(connection: Connection, count: int) -> list[Row]:
+    """The last forecasts with a known outcome by their eta, oldest first."""
+    known = forecasts.select().where(forecasts.c.actual_price_usd.is_not(None))
+    query = known.order_by(forecasts.c.eta.desc(), forecasts.c.forecast_id.desc()).limit(count)
+    return [dict(row) for row in reversed(connection.execute(query).mappings().all())]
+
+
+def add_quality(connection: Connection, at: datetime, window_hours: float, per_horizon: Row) -> None:
+    """Record how the forecasts of the last hours did; of one moment the first record stays."""
+    row = {"at": at, "window_hours": window_hours, "per_horizon": dict(per_horizon)}
+    connection.execute(insert(forecast_quality).values(**row).on_conflict_do_nothing())
+
+
+def recent_quality(connection: Connection, count: int) -> list[Row]:
+    """The last records of `add_quality`, oldest first."""
+    query = forecast_quality.select().order_by(forecast_quality.c.at.desc()).limit(count)
+    return [dict(row) for row in reversed(connection.execute(query).mappings().all())]
