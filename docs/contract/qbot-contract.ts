@@ -43,7 +43,7 @@ export interface ActiveOrder {
   readonly source: Source;
   /** `quantity` × limit, stop or last price; USD. */
   readonly estimated_value: number;
-  /** USD; 0 for US shares at this venue. */
+  /** USD; 0: no commission, and regulatory fees come by the day, not by order. */
   readonly fees: number;
 }
 
@@ -68,9 +68,9 @@ export interface Alert {
   readonly acknowledged: boolean;
   /** May go without a human. */
   readonly auto_dismiss: boolean;
-  /** When it goes by itself; null: it stays. */
+  /** When it goes by itself; null: once it is seen. */
   readonly expires_at: IsoTime | null;
-  /** A human has to act. */
+  /** A human has to see it: critical and not acknowledged. */
   readonly action_required: boolean;
 }
 
@@ -114,7 +114,7 @@ export interface AutotradingSession {
 export interface AutotradingStats {
   /** Orders this New York day. (at least 0) */
   readonly trades_today: number;
-  /** Traded today, buys and sells; USD. */
+  /** Executed this New York day, buys and sells; USD. */
   readonly total_volume: number;
   /** The last trading cycle; null before the first. */
   readonly last_run: IsoTime | null;
@@ -136,13 +136,13 @@ export const BACKEND_STATUS_VALUES: readonly BackendStatus[] = ["RUNNING", "STOP
 export interface BotStrategy {
   /** How far the thresholds are bent; BALANCED is MODERATE. */
   readonly strategy_type?: StrategyWord;
-  /** Grok's picks may give signals. */
+  /** Grok's picks may give signals; declined without a key. */
   readonly use_grok_signals?: boolean;
   /** Forecasts may give signals. */
   readonly use_ml_predictions?: boolean;
   /** Indicators may give signals. */
   readonly use_technical_analysis?: boolean;
-  /** Least score of a Grok candidate; 0 to 1. (0 to 1) */
+  /** Least score of a Grok candidate; 0 to 1; as above. (0 to 1) */
   readonly grok_score_threshold?: number;
   /** Least confidence of a forecast; 0 to 1. (0 to 1) */
   readonly ml_confidence_threshold?: number;
@@ -166,7 +166,7 @@ export interface Deviation {
   readonly predicted: number;
   /** Price at eta; USD a share. (at least 0) */
   readonly actual: number;
-  /** `actual` / `predicted` − 1; fraction. */
+  /** (`actual` − `predicted`) / `actual`; fraction, signed. */
   readonly deviation_pct: number;
   /** When the forecast was made. */
   readonly timestamp: IsoTime;
@@ -244,7 +244,7 @@ export interface HorizonMetrics {
   readonly mae: number;
   /** Mean absolute error; percent of the price. */
   readonly mape: number;
-  /** Coefficient of determination of the return. */
+  /** 1 − squared error / that of no change; 0: no better. */
   readonly r2: number;
   /** Rows trained on. (at least 0) */
   readonly rows: number;
@@ -272,7 +272,7 @@ export interface HorizonQuality {
   readonly mape: number;
   /** Root of the mean squared error; USD a share. */
   readonly rmse: number;
-  /** Mean absolute deviation; percent. */
+  /** Mean of the signed `deviation_pct`, the bias; percent. */
   readonly avg_deviation: number;
 }
 
@@ -372,9 +372,9 @@ export interface MultiApiQuote {
   readonly high: number | null;
   /** Of the day; USD a share. (at least 0) */
   readonly low: number | null;
-  /** Since the previous close; USD a share. */
+  /** Since the close of the session before; USD a share. */
   readonly change: number | null;
-  /** Since the previous close; percent: 0.53 = 0.53 %. */
+  /** Since the close of the session before; percent: 0.53 = 0.53 %. */
   readonly change_pct: number | null;
   /** Of the day; shares. */
   readonly volume: number | null;
@@ -444,11 +444,11 @@ export interface PortfolioSettings {
   readonly target_diversification?: number;
   /** Share of the portfolio in one position; fraction. (0 to 1) */
   readonly max_position_pct?: number;
-  /** Asks for rebalancing. */
+  /** Asks for rebalancing; not offered, and declined. */
   readonly rebalance_enabled?: boolean;
-  /** Drift that asks for rebalancing; fraction. (0 to 1) */
+  /** Drift that asks for rebalancing; fraction; declined. (0 to 1) */
   readonly rebalance_threshold?: number;
-  /** Sector names. (at most 100 elements) */
+  /** Sector names; of one cycle's entries those in them come first. (at most 100 elements) */
   readonly preferred_sectors?: ReadonlyArray<string>;
   /** Never bought. (at most 5,000 elements) */
   readonly excluded_tickers?: ReadonlyArray<string>;
@@ -525,7 +525,7 @@ export interface RecentTrade {
   readonly price: number;
   /** `quantity` × price; USD. */
   readonly value: number;
-  /** USD; 0 for US shares at this venue. */
+  /** USD; 0: no commission, and regulatory fees come by the day, not by order. */
   readonly fees: number;
   /** Realised; USD; null where the trade closed nothing. */
   readonly pnl: number | null;
@@ -534,9 +534,9 @@ export interface RecentTrade {
   readonly executed_at: IsoTime;
   /** Who asked for it. */
   readonly source: Source;
-  /** The strategy in force; null: unknown. (1 to 100 characters) */
+  /** The strategy it was decided by; null: made outside QBot. (1 to 100 characters) */
   readonly strategy: string | null;
-  /** The session that trades; null: none. (1 to 100 characters) */
+  /** The trading session it was decided in; null: none. (1 to 100 characters) */
   readonly session_id: string | null;
 }
 
@@ -555,13 +555,13 @@ export interface RetrainStatus {
 
 /** `risk_settings`: 0 allows nothing. */
 export interface RiskSettings {
-  /** Buys and sells a New York day; USD. (0 to 1,000,000,000,000) */
+  /** Buys and sells a New York day; beyond it no entry; USD. (0 to 1,000,000,000,000) */
   readonly daily_notional_cap?: number;
   /** Entry orders a ticker and New York day. (at least 0) */
   readonly max_position_per_ticker?: number;
-  /** Pause of a ticker's entries after a trade; minutes. (0 to 10,080) */
+  /** Pause of a ticker's entries after an entry; minutes. (0 to 10,080) */
   readonly cooldown_minutes?: number;
-  /** Orders a trading cycle. (at least 0) */
+  /** Orders a trading cycle, sales counted; beyond it no entry. (at least 0) */
   readonly max_trades_per_run?: number;
   /** Mirrors the latch; false from a frontend releases. */
   readonly emergency_stop_active?: boolean;
@@ -569,7 +569,7 @@ export interface RiskSettings {
 
 /** `risk_status`. */
 export interface RiskStatus {
-  /** Traded today, buys and sells; USD. */
+  /** Counts against daily_notional_cap: executed, and reserved by orders; USD. */
   readonly notional_today: number;
   /** New York day that the counts are of */
   readonly last_reset: IsoDate;
@@ -603,9 +603,9 @@ export type Source = "autotrading" | "manual" | "grok_signal" | "ml_prediction" 
 export const SOURCE_VALUES: readonly Source[] = ["autotrading", "manual", "grok_signal", "ml_prediction", "emergency", "foreign"];
 
 export interface SourceCalls {
-  /** Calls that were answered. (at least 0) */
+  /** Tickers it answered for. (at least 0) */
   readonly success: number;
-  /** Calls that failed. (at least 0) */
+  /** Tickers it did not answer for. (at least 0) */
   readonly errors: number;
 }
 
@@ -689,13 +689,14 @@ export interface SystemStatus {
   readonly grok_api_active: boolean;
   readonly yfinance_api_active: boolean;
   readonly twelvedata_api_active?: boolean | null;
+  /** Every queue's worker has begun a task lately. */
   readonly worker_running: boolean;
   readonly last_heartbeat: IsoTime;
   /** Seconds (at least 0) */
   readonly uptime_seconds: number;
   /** Megabytes, resident, all processes of QBot */
   readonly memory_usage_mb: number;
-  /** Percent */
+  /** Percent, of all processors of the machine */
   readonly cpu_usage_percent: number;
   /** The exchange is open. */
   readonly market_open?: boolean | null;
@@ -764,7 +765,7 @@ export interface TradingConfig {
   readonly aggressiveness?: number;
   /** Shares an order. (0 to 1,000,000) */
   readonly max_position_size?: number;
-  /** Entry orders a New York day. (at least 0) */
+  /** Orders a New York day, sales counted; beyond it no entry. (at least 0) */
   readonly max_daily_trades?: number;
   /** Buy above this forecast return; fraction. (0 to 1) */
   readonly buy_threshold_pct?: number;
@@ -879,7 +880,7 @@ export interface TradingSignal {
   readonly stop_loss: number | null;
   readonly generated_at: IsoTime;
   readonly expires_at: IsoTime;
-  /** Whether QBot acted on it. */
+  /** A trading cycle made an order of it. */
   readonly used: boolean;
 }
 
@@ -890,12 +891,12 @@ export interface TradingStatus {
   readonly last_error: string | null;
   /** Orders this New York day. (at least 0) */
   readonly trades_today: number;
-  /** Traded today, buys and sells; USD. */
+  /** Executed this New York day, buys and sells; USD. */
   readonly total_volume: number;
   /** Whether QBot trades. */
   readonly active: boolean;
   readonly next_run: IsoTime | null;
-  /** Process id of the worker. (at least 0) */
+  /** Process id of the worker of the last cycle. (at least 0) */
   readonly worker_pid: number | null;
   /** Why it does not trade, such as emergency_stop. */
   readonly stop_reason?: string | null;

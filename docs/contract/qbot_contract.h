@@ -199,7 +199,7 @@ inline constexpr char kUpdatedAt[] = "updated_at";
 inline constexpr char kSource[] = "source";
 // number. `quantity` x limit, stop or last price; USD.
 inline constexpr char kEstimatedValue[] = "estimated_value";
-// number. USD; 0 for US shares at this venue.
+// number. USD; 0: no commission, and regulatory fees come by the day, not by order.
 inline constexpr char kFees[] = "fees";
 }  // namespace ActiveOrder
 
@@ -223,9 +223,9 @@ inline constexpr char kTriggeredAt[] = "triggered_at";
 inline constexpr char kAcknowledged[] = "acknowledged";
 // boolean. May go without a human.
 inline constexpr char kAutoDismiss[] = "auto_dismiss";
-// time or null. When it goes by itself; null: it stays.
+// time or null. When it goes by itself; null: once it is seen.
 inline constexpr char kExpiresAt[] = "expires_at";
-// boolean. A human has to act.
+// boolean. A human has to see it: critical and not acknowledged.
 inline constexpr char kActionRequired[] = "action_required";
 }  // namespace Alert
 
@@ -266,7 +266,7 @@ inline constexpr char kTradingHours[] = "trading_hours";
 namespace AutotradingStats {
 // whole number. Orders this New York day.
 inline constexpr char kTradesToday[] = "trades_today";
-// number. Traded today, buys and sells; USD.
+// number. Executed this New York day, buys and sells; USD.
 inline constexpr char kTotalVolume[] = "total_volume";
 // time or null. The last trading cycle; null before the first.
 inline constexpr char kLastRun[] = "last_run";
@@ -280,13 +280,13 @@ inline constexpr char kPositionsCount[] = "positions_count";
 namespace BotStrategy {
 // StrategyWord. How far the thresholds are bent; BALANCED is MODERATE.
 inline constexpr char kStrategyType[] = "strategy_type";
-// boolean. Grok's picks may give signals.
+// boolean. Grok's picks may give signals; declined without a key.
 inline constexpr char kUseGrokSignals[] = "use_grok_signals";
 // boolean. Forecasts may give signals.
 inline constexpr char kUseMlPredictions[] = "use_ml_predictions";
 // boolean. Indicators may give signals.
 inline constexpr char kUseTechnicalAnalysis[] = "use_technical_analysis";
-// number. Least score of a Grok candidate; 0 to 1.
+// number. Least score of a Grok candidate; 0 to 1; as above.
 inline constexpr char kGrokScoreThreshold[] = "grok_score_threshold";
 // number. Least confidence of a forecast; 0 to 1.
 inline constexpr char kMlConfidenceThreshold[] = "ml_confidence_threshold";
@@ -312,7 +312,7 @@ inline constexpr char kHorizon[] = "horizon";
 inline constexpr char kPredicted[] = "predicted";
 // number. Price at eta; USD a share.
 inline constexpr char kActual[] = "actual";
-// number. `actual` / `predicted` - 1; fraction.
+// number. (`actual` - `predicted`) / `actual`; fraction, signed.
 inline constexpr char kDeviationPct[] = "deviation_pct";
 // time. When the forecast was made.
 inline constexpr char kTimestamp[] = "timestamp";
@@ -392,7 +392,7 @@ namespace HorizonMetrics {
 inline constexpr char kMae[] = "mae";
 // number. Mean absolute error; percent of the price.
 inline constexpr char kMape[] = "mape";
-// number. Coefficient of determination of the return.
+// number. 1 - squared error / that of no change; 0: no better.
 inline constexpr char kR2[] = "r2";
 // whole number. Rows trained on.
 inline constexpr char kRows[] = "rows";
@@ -420,7 +420,7 @@ inline constexpr char kMae[] = "mae";
 inline constexpr char kMape[] = "mape";
 // number. Root of the mean squared error; USD a share.
 inline constexpr char kRmse[] = "rmse";
-// number. Mean absolute deviation; percent.
+// number. Mean of the signed `deviation_pct`, the bias; percent.
 inline constexpr char kAvgDeviation[] = "avg_deviation";
 }  // namespace HorizonQuality
 
@@ -511,9 +511,9 @@ inline constexpr char kOpen[] = "open";
 inline constexpr char kHigh[] = "high";
 // number or null. Of the day; USD a share.
 inline constexpr char kLow[] = "low";
-// number or null. Since the previous close; USD a share.
+// number or null. Since the close of the session before; USD a share.
 inline constexpr char kChange[] = "change";
-// number or null. Since the previous close; percent: 0.53 = 0.53 %.
+// number or null. Since the close of the session before; percent: 0.53 = 0.53 %.
 inline constexpr char kChangePct[] = "change_pct";
 // number or null. Of the day; shares.
 inline constexpr char kVolume[] = "volume";
@@ -591,11 +591,11 @@ namespace PortfolioSettings {
 inline constexpr char kTargetDiversification[] = "target_diversification";
 // number. Share of the portfolio in one position; fraction.
 inline constexpr char kMaxPositionPct[] = "max_position_pct";
-// boolean. Asks for rebalancing.
+// boolean. Asks for rebalancing; not offered, and declined.
 inline constexpr char kRebalanceEnabled[] = "rebalance_enabled";
-// number. Drift that asks for rebalancing; fraction.
+// number. Drift that asks for rebalancing; fraction; declined.
 inline constexpr char kRebalanceThreshold[] = "rebalance_threshold";
-// array of strings. Sector names.
+// array of strings. Sector names; of one cycle's entries those in them come first.
 inline constexpr char kPreferredSectors[] = "preferred_sectors";
 // array of tickers. Never bought.
 inline constexpr char kExcludedTickers[] = "excluded_tickers";
@@ -673,7 +673,7 @@ inline constexpr char kQuantity[] = "quantity";
 inline constexpr char kPrice[] = "price";
 // number. `quantity` x price; USD.
 inline constexpr char kValue[] = "value";
-// number. USD; 0 for US shares at this venue.
+// number. USD; 0: no commission, and regulatory fees come by the day, not by order.
 inline constexpr char kFees[] = "fees";
 // number or null. Realised; USD; null where the trade closed nothing.
 inline constexpr char kPnl[] = "pnl";
@@ -683,9 +683,9 @@ inline constexpr char kPnlPct[] = "pnl_pct";
 inline constexpr char kExecutedAt[] = "executed_at";
 // Source. Who asked for it.
 inline constexpr char kSource[] = "source";
-// string or null. The strategy in force; null: unknown.
+// string or null. The strategy it was decided by; null: made outside QBot.
 inline constexpr char kStrategy[] = "strategy";
-// string or null. The session that trades; null: none.
+// string or null. The trading session it was decided in; null: none.
 inline constexpr char kSessionId[] = "session_id";
 }  // namespace RecentTrade
 
@@ -701,13 +701,13 @@ inline constexpr char kPending[] = "pending";
 
 // `risk_settings`: 0 allows nothing.
 namespace RiskSettings {
-// number. Buys and sells a New York day; USD.
+// number. Buys and sells a New York day; beyond it no entry; USD.
 inline constexpr char kDailyNotionalCap[] = "daily_notional_cap";
 // whole number. Entry orders a ticker and New York day.
 inline constexpr char kMaxPositionPerTicker[] = "max_position_per_ticker";
-// number. Pause of a ticker's entries after a trade; minutes.
+// number. Pause of a ticker's entries after an entry; minutes.
 inline constexpr char kCooldownMinutes[] = "cooldown_minutes";
-// whole number. Orders a trading cycle.
+// whole number. Orders a trading cycle, sales counted; beyond it no entry.
 inline constexpr char kMaxTradesPerRun[] = "max_trades_per_run";
 // boolean. Mirrors the latch; false from a frontend releases.
 inline constexpr char kEmergencyStopActive[] = "emergency_stop_active";
@@ -715,7 +715,7 @@ inline constexpr char kEmergencyStopActive[] = "emergency_stop_active";
 
 // `risk_status`.
 namespace RiskStatus {
-// number. Traded today, buys and sells; USD.
+// number. Counts against daily_notional_cap: executed, and reserved by orders; USD.
 inline constexpr char kNotionalToday[] = "notional_today";
 // date. New York day that the counts are of
 inline constexpr char kLastReset[] = "last_reset";
@@ -734,9 +734,9 @@ inline constexpr char kTimestamp[] = "timestamp";
 }  // namespace RiskUpdate
 
 namespace SourceCalls {
-// whole number. Calls that were answered.
+// whole number. Tickers it answered for.
 inline constexpr char kSuccess[] = "success";
-// whole number. Calls that failed.
+// whole number. Tickers it did not answer for.
 inline constexpr char kErrors[] = "errors";
 }  // namespace SourceCalls
 
@@ -834,7 +834,7 @@ inline constexpr char kGrokApiActive[] = "grok_api_active";
 inline constexpr char kYfinanceApiActive[] = "yfinance_api_active";
 // boolean or null.
 inline constexpr char kTwelvedataApiActive[] = "twelvedata_api_active";
-// boolean.
+// boolean. Every queue's worker has begun a task lately.
 inline constexpr char kWorkerRunning[] = "worker_running";
 // time.
 inline constexpr char kLastHeartbeat[] = "last_heartbeat";
@@ -842,7 +842,7 @@ inline constexpr char kLastHeartbeat[] = "last_heartbeat";
 inline constexpr char kUptimeSeconds[] = "uptime_seconds";
 // number. Megabytes, resident, all processes of QBot
 inline constexpr char kMemoryUsageMb[] = "memory_usage_mb";
-// number. Percent
+// number. Percent, of all processors of the machine
 inline constexpr char kCpuUsagePercent[] = "cpu_usage_percent";
 // boolean or null. The exchange is open.
 inline constexpr char kMarketOpen[] = "market_open";
@@ -918,7 +918,7 @@ namespace TradingConfig {
 inline constexpr char kAggressiveness[] = "aggressiveness";
 // whole number. Shares an order.
 inline constexpr char kMaxPositionSize[] = "max_position_size";
-// whole number. Entry orders a New York day.
+// whole number. Orders a New York day, sales counted; beyond it no entry.
 inline constexpr char kMaxDailyTrades[] = "max_daily_trades";
 // number. Buy above this forecast return; fraction.
 inline constexpr char kBuyThresholdPct[] = "buy_threshold_pct";
@@ -1040,7 +1040,7 @@ inline constexpr char kStopLoss[] = "stop_loss";
 inline constexpr char kGeneratedAt[] = "generated_at";
 // time.
 inline constexpr char kExpiresAt[] = "expires_at";
-// boolean. Whether QBot acted on it.
+// boolean. A trading cycle made an order of it.
 inline constexpr char kUsed[] = "used";
 }  // namespace TradingSignal
 
@@ -1052,13 +1052,13 @@ inline constexpr char kLastRun[] = "last_run";
 inline constexpr char kLastError[] = "last_error";
 // whole number. Orders this New York day.
 inline constexpr char kTradesToday[] = "trades_today";
-// number. Traded today, buys and sells; USD.
+// number. Executed this New York day, buys and sells; USD.
 inline constexpr char kTotalVolume[] = "total_volume";
 // boolean. Whether QBot trades.
 inline constexpr char kActive[] = "active";
 // time or null.
 inline constexpr char kNextRun[] = "next_run";
-// whole number or null. Process id of the worker.
+// whole number or null. Process id of the worker of the last cycle.
 inline constexpr char kWorkerPid[] = "worker_pid";
 // string or null. Why it does not trade, such as emergency_stop.
 inline constexpr char kStopReason[] = "stop_reason";

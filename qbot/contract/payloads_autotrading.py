@@ -93,7 +93,7 @@ class AutotradingSession(PartialPayload):
 
 class AutotradingStats(Payload):
     trades_today: Count = Field(description="Orders this New York day.")
-    total_volume: Usd = Field(description="Traded today, buys and sells; USD.")
+    total_volume: Usd = Field(description="Executed this New York day, buys and sells; USD.")
     last_run: Timestamp | None = Field(description="The last trading cycle; null before the first.")
     next_run: Timestamp | None = Field(description="When the next one is due; null before the first.")
     positions_count: Count = Field(description="Open positions.")

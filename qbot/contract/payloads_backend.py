@@ -158,7 +158,7 @@ class ActiveOrder(Payload):
     updated_at: Timestamp
     source: Source = Field(description="Who asked for it.")
     estimated_value: Usd = Field(description="`quantity` × limit, stop or last price; USD.")
-    fees: Usd = Field(description="USD; 0 for US shares at this venue.")
+    fees: Usd = Field(description="USD; 0: no commission, and regulatory fees come by the day, not by order.")
 
 
 class RecentTrade(Payload):
@@ -170,13 +170,13 @@ class RecentTrade(Payload):
     quantity: Quantity = Field(description="Shares of this execution.")
     price: Price
     value: Usd = Field(description="`quantity` × price; USD.")
-    fees: Usd = Field(description="USD; 0 for US shares at this venue.")
+    fees: Usd = Field(description="USD; 0: no commission, and regulatory fees come by the day, not by order.")
     pnl: Usd | None = Field(description="Realised; USD; null where the trade closed nothing.")
     pnl_pct: SignedFraction | None = Field(description="Realised return; fraction; null as pnl.")
     executed_at: Timestamp
     source: Source = Field(description="Who asked for it.")
-    strategy: Name | None = Field(description="The strategy in force; null: unknown.")
-    session_id: Name | None = Field(description="The session that trades; null: none.")
+    strategy: Name | None = Field(description="The strategy it was decided by; null: made outside QBot.")
+    session_id: Name | None = Field(description="The trading session it was decided in; null: none.")
 
 
 class LargestPosition(Payload):
@@ -215,8 +215,8 @@ class Alert(Payload):
     triggered_at: Timestamp
     acknowledged: bool = Field(description="A human has seen it.")
     auto_dismiss: bool = Field(description="May go without a human.")
-    expires_at: Timestamp | None = Field(description="When it goes by itself; null: it stays.")
-    action_required: bool = Field(description="A human has to act.")
+    expires_at: Timestamp | None = Field(description="When it goes by itself; null: once it is seen.")
+    action_required: bool = Field(description="A human has to see it: critical and not acknowledged.")
 
 
 class SystemHealth(Payload):

@@ -53,8 +53,8 @@ class MultiApiQuote(Payload):
     open: Price | None = Field(description="Of the day; USD a share.")
     high: Price | None = Field(description="Of the day; USD a share.")
     low: Price | None = Field(description="Of the day; USD a share.")
-    change: Usd | None = Field(description="Since the previous close; USD a share.")
-    change_pct: Percent | None = Field(description="Since the previous close; percent: 0.53 = 0.53 %.")
+    change: Usd | None = Field(description="Since the close of the session before; USD a share.")
+    change_pct: Percent | None = Field(description="Since the close of the session before; percent: 0.53 = 0.53 %.")
     volume: Number | None = Field(description="Of the day; shares.")
     primary_source: Name = Field(description="The provider whose price it is.")
     sources_count: Count = Field(description="Providers that answered.")
@@ -65,8 +65,8 @@ class MultiApiQuote(Payload):
 
 
 class SourceCalls(Payload):
-    success: Count = Field(description="Calls that were answered.")
-    errors: Count = Field(description="Calls that failed.")
+    success: Count = Field(description="Tickers it answered for.")
+    errors: Count = Field(description="Tickers it did not answer for.")
 
 
 class MultiApiStats(Payload):

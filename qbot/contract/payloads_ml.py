@@ -122,7 +122,7 @@ class TradingSignal(Payload):
     stop_loss: Price | None = Field(description="Suggested; USD a share; null: none.")
     generated_at: Timestamp
     expires_at: Timestamp
-    used: bool = Field(description="Whether QBot acted on it.")
+    used: bool = Field(description="A trading cycle made an order of it.")
 
 
 class HorizonQuality(Payload):
@@ -130,7 +130,7 @@ class HorizonQuality(Payload):
     mae: Number = Field(description="Mean absolute error; USD a share.")
     mape: Percent = Field(description="Mean absolute error; percent of the price.")
     rmse: Number = Field(description="Root of the mean squared error; USD a share.")
-    avg_deviation: Percent = Field(description="Mean absolute deviation; percent.")
+    avg_deviation: Percent = Field(description="Mean of the signed `deviation_pct`, the bias; percent.")
 
 
 class PredictionQuality(Payload):
@@ -146,7 +146,7 @@ class HorizonMetrics(Payload):
 
     mae: Number = Field(description="Mean absolute error; USD a share.")
     mape: Percent = Field(description="Mean absolute error; percent of the price.")
-    r2: Number = Field(description="Coefficient of determination of the return.")
+    r2: Number = Field(description="1 − squared error / that of no change; 0: no better.")
     rows: Count = Field(description="Rows trained on.")
 
 
@@ -213,6 +213,6 @@ class Deviation(Payload):
     horizon: Horizon
     predicted: Price = Field(description="Forecast price; USD a share.")
     actual: Price = Field(description="Price at eta; USD a share.")
-    deviation_pct: SignedFraction = Field(description="`actual` / `predicted` − 1; fraction.")
+    deviation_pct: SignedFraction = Field(description="(`actual` − `predicted`) / `actual`; fraction, signed.")
     timestamp: Timestamp = Field(description="When the forecast was made.")
     eta: Timestamp = Field(description="The time it was for.")

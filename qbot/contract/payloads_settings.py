@@ -38,10 +38,14 @@ class TradingSettings(PartialPayload):
 class RiskSettings(PartialPayload):
     """`risk_settings`: 0 allows nothing."""
 
-    daily_notional_cap: UsdLimit | None = Field(None, description="Buys and sells a New York day; USD.")
+    daily_notional_cap: UsdLimit | None = Field(
+        None, description="Buys and sells a New York day; beyond it no entry; USD."
+    )
     max_position_per_ticker: Count | None = Field(None, description="Entry orders a ticker and New York day.")
-    cooldown_minutes: Minutes | None = Field(None, description="Pause of a ticker's entries after a trade; minutes.")
-    max_trades_per_run: Count | None = Field(None, description="Orders a trading cycle.")
+    cooldown_minutes: Minutes | None = Field(None, description="Pause of a ticker's entries after an entry; minutes.")
+    max_trades_per_run: Count | None = Field(
+        None, description="Orders a trading cycle, sales counted; beyond it no entry."
+    )
     emergency_stop_active: bool | None = Field(None, description="Mirrors the latch; false from a frontend releases.")
 
 
@@ -50,7 +54,9 @@ class TradingConfig(PartialPayload):
 
     aggressiveness: Scale5 | None = Field(None, description="Scales position sizes; 1 (cautious) to 5 (bold).")
     max_position_size: Shares | None = Field(None, description="Shares an order.")
-    max_daily_trades: Count | None = Field(None, description="Entry orders a New York day.")
+    max_daily_trades: Count | None = Field(
+        None, description="Orders a New York day, sales counted; beyond it no entry."
+    )
     buy_threshold_pct: Fraction | None = Field(None, description="Buy above this forecast return; fraction.")
     sell_threshold_pct: Fraction | None = Field(None, description="Sell below minus this return; fraction.")
     stop_loss_pct: Fraction | None = Field(None, description="Distance below the entry price; fraction.")
@@ -69,10 +75,12 @@ class BotStrategy(PartialPayload):
     """`frontend:bot_strategy`."""
 
     strategy_type: StrategyName | None = None
-    use_grok_signals: bool | None = Field(None, description="Grok's picks may give signals.")
+    use_grok_signals: bool | None = Field(None, description="Grok's picks may give signals; declined without a key.")
     use_ml_predictions: bool | None = Field(None, description="Forecasts may give signals.")
     use_technical_analysis: bool | None = Field(None, description="Indicators may give signals.")
-    grok_score_threshold: Fraction | None = Field(None, description="Least score of a Grok candidate; 0 to 1.")
+    grok_score_threshold: Fraction | None = Field(
+        None, description="Least score of a Grok candidate; 0 to 1; as above."
+    )
     ml_confidence_threshold: Fraction | None = Field(None, description="Least confidence of a forecast; 0 to 1.")
     risk_level: Scale5 | None = Field(None, description="Appetite for risk; 1 (cautious) to 5 (bold).")
     position_sizing_method: SizingMethod | None = Field(None, description="How many shares an entry has.")
@@ -86,10 +94,12 @@ class PortfolioSettings(PartialPayload):
 
     target_diversification: Count | None = Field(None, description="Number of positions aimed at.")
     max_position_pct: Fraction | None = Field(None, description="Share of the portfolio in one position; fraction.")
-    rebalance_enabled: bool | None = Field(None, description="Asks for rebalancing.")
-    rebalance_threshold: Fraction | None = Field(None, description="Drift that asks for rebalancing; fraction.")
+    rebalance_enabled: bool | None = Field(None, description="Asks for rebalancing; not offered, and declined.")
+    rebalance_threshold: Fraction | None = Field(
+        None, description="Drift that asks for rebalancing; fraction; declined."
+    )
     preferred_sectors: Annotated[tuple[Name, ...], Field(max_length=100)] | None = Field(
-        None, description="Sector names."
+        None, description="Sector names; of one cycle's entries those in them come first."
     )
     excluded_tickers: Annotated[tuple[Ticker, ...], Field(max_length=5_000)] | None = Field(
         None, description="Never bought."

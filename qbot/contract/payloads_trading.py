@@ -42,10 +42,10 @@ class TradingStatus(Payload):
     last_run: Timestamp | None
     last_error: Sentence | None = Field(description="Null: the last cycle had none.")
     trades_today: Count = Field(description="Orders this New York day.")
-    total_volume: Usd = Field(description="Traded today, buys and sells; USD.")
+    total_volume: Usd = Field(description="Executed this New York day, buys and sells; USD.")
     active: bool = Field(description="Whether QBot trades.")
     next_run: Timestamp | None
-    worker_pid: Count | None = Field(description="Process id of the worker.")
+    worker_pid: Count | None = Field(description="Process id of the worker of the last cycle.")
     stop_reason: Sentence | None = Field(None, description="Why it does not trade, such as emergency_stop.")
 
 
@@ -61,11 +61,11 @@ class SystemStatus(Payload):
     grok_api_active: bool
     yfinance_api_active: bool
     twelvedata_api_active: bool | None = None
-    worker_running: bool
+    worker_running: bool = Field(description="Every queue's worker has begun a task lately.")
     last_heartbeat: Timestamp
     uptime_seconds: Count = Field(description="seconds")
     memory_usage_mb: Number = Field(description="megabytes, resident, all processes of QBot")
-    cpu_usage_percent: Number = Field(description="percent")
+    cpu_usage_percent: Number = Field(description="percent, of all processors of the machine")
     market_open: bool | None = Field(None, description="The exchange is open.")
     last_market_check: Timestamp | None = Field(None, description="When that was last looked at.")
 
@@ -112,6 +112,6 @@ class MarketStatus(Payload):
 class RiskStatus(Payload):
     """`risk_status`."""
 
-    notional_today: Usd = Field(description="Traded today, buys and sells; USD.")
+    notional_today: Usd = Field(description="Counts against daily_notional_cap: executed, and reserved by orders; USD.")
     last_reset: date = Field(description="New York day that the counts are of")
     cooldowns: dict[Ticker, Timestamp] = Field(description="No entries in a ticker before its time.")
