@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any, Protocol
 
 import structlog
 from sqlalchemy.engine import Connection
 
 from qbot import configuration, execution, mirrors, session
+from qbot.alerts import alert as alert
+from qbot.alerts import raise_alert as raise_alert
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
 from qbot.contract.key import Direction, Key
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_channels import StrategyConfigChange
-from qbot.errors import BoardUnavailable, BrokerError, QBotError, StoreUnavailable
+from qbot.errors import BoardUnavailable, BrokerError, QBotError
 from qbot.mirrors import Mirrors
 from qbot.runtime import Runtime
 from qbot.session import UNTOUCHED, Event, Inputs, Switch, Touched
@@ -27,7 +27,6 @@ from qbot.types import TradingConfig
 
 log = structlog.get_logger(__name__)
 
-ALERT_LIFE = timedelta(hours=1)
 SWITCH_KEYS: tuple[Key[Any], ...] = (
     keys.AUTOTRADING_ENABLED,
     keys.TRADING_SETTINGS,
@@ -318,43 +317,3 @@ def _mirror(rt: Runtime, found: Look) -> None:
         recorded = state.load_switch(connection, for_update=True)
         if replace(recorded, revision=found.switch.revision) == found.switch:
             rt.board.write_over(found.snapshot, found.mirrors, now=rt.wall())
-
-
-# --- telling a human -------------------------------------------------------------------------------------------------
-
-
-def raise_alert(
-    rt: Runtime, kind: AlertType, severity: Severity, title: str, message: str, symbol: str | None = None
-) -> None:
-    """As `alert`, in a transaction of its own; without Postgres it is at least in the log."""
-    try:
-        with transaction(rt.engine) as connection:
-            alert(rt, connection, kind, severity, title, message, symbol)
-    except StoreUnavailable as error:
-        log.error("alert_not_stored", title=title, message=message, why=str(error))
-
-
-def alert(
-    rt: Runtime,
-    connection: Connection,
-    kind: AlertType,
-    severity: Severity,
-    title: str,
-    message: str,
-    symbol: str | None = None,
-) -> None:
-    """Raise an alert; the same trouble alerts once an hour."""
-    now = rt.wall()
-    same = hashlib.sha256(f"{kind}{title}{message}{symbol}".encode()).hexdigest()[:16]
-    row = {
-        "alert_id": f"alert_{now:%Y%m%dT%H}_{same}",
-        "type": str(kind),
-        "severity": str(severity),
-        "symbol": symbol,
-        "title": title,
-        "message": message[:1_000],
-        "triggered_at_wall": now,
-        "expires_at_wall": now + ALERT_LIFE,
-    }
-    if state.raise_alerts(connection, [row]):
-        log.warning("alert", severity=str(severity), title=title, message=message)

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import structlog
 
-from qbot import clock, control, emergency, lanes, limits, log, mirrors, pipeline, rebuild, showing
+from qbot import clock, control, emergency, inputs, lanes, limits, log, mirrors, pipeline, rebuild, sessions, showing
 from qbot.configuration import SOURCES
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
@@ -27,10 +27,10 @@ from qbot.errors import BoardUnavailable, BrokerError, QBotError, StackError, St
 from qbot.lanes import Lane
 from qbot.market.calendar import market_hours
 from qbot.runtime import Runtime, runtime
-from qbot.session import Switch, Touched
 from qbot.stack import environment
 from qbot.store import state
 from qbot.store.engine import make_engine, transaction
+from qbot.writes import Writes
 
 logger = structlog.get_logger(__name__)
 
@@ -39,59 +39,10 @@ EMERGENCY = frozenset({keys.EMERGENCY_ACTIONS.name})
 SWITCH = frozenset(mirrors.NAMES)
 SETTINGS = frozenset(key.name for key in SOURCES) | SWITCH
 ORDERS = frozenset({keys.MANUAL_ORDERS.name})
+ASKED = frozenset(key.name for key in inputs.KEYS)
 ALL = frozenset(INPUTS)
+EVERYTHING = "*"  # for the lane of inputs: nothing is known of what was written
 RUNTIMES = ("emergency", "switch", "settings", "orders", "inputs", "rebuild", "poll")
-
-
-class Writes:
-    """What frontends wrote to the switching keys since the last look, and whether QBot wrote over it."""
-
-    def __init__(self, catch_up: Callable[[], None]) -> None:
-        """`catch_up` returns when every event that Redis has sent so far was noted here."""
-        self._catch_up = catch_up
-        self._lock = threading.Lock()
-        self._written: set[str] = set()
-        self._overwritten: set[str] = set()
-        self._taken = Touched()
-        self._epoch = 0  # of the switch, at the look before
-
-    def note(self, event: Written) -> None:
-        """One event, in the order of Redis."""
-        name = mirrors.NAMES.get(event.key)
-        if name is None:
-            return
-        with self._lock:
-            if not event.own:
-                self._written.add(name)
-            elif name in self._written:
-                self._written.discard(name)
-                self._overwritten.add(name)
-
-    def touched(self, before: Switch, snapshot: Snapshot) -> Touched:
-        """Called under the switch's lock, under which alone QBot writes these keys, after `snapshot` was taken."""
-        if self._doubtful(snapshot):
-            self._catch_up()
-        with self._lock:
-            self._taken = Touched(frozenset(self._written), frozenset(self._overwritten), self._epoch)
-            self._written.clear()
-            self._overwritten.clear()
-        self._epoch = before.epoch
-        return self._taken
-
-    def undo(self) -> None:
-        """The look has failed: what it was told of is still to be acted upon."""
-        with self._lock:
-            self._written |= self._taken.written
-            self._overwritten |= self._taken.overwritten
-        self._epoch, self._taken = self._taken.epoch, Touched()
-
-    def _doubtful(self, snapshot: Snapshot) -> bool:
-        """True when a key was written, and what stands there stops nothing: QBot may have written over a stop."""
-        shown = mirrors.observed(snapshot)
-        harmless = {"settings": shown.settings.on is not False, "status": shown.status.on is not False}
-        harmless["risk"] = shown.risk.on is not True
-        with self._lock:
-            return any(harmless.get(name, False) for name in self._written)
 
 
 class Listener:
@@ -137,6 +88,10 @@ class Listener:
             for lane in self._lanes:
                 lane.end()
 
+    def quiet(self) -> bool:
+        """True when every lane has done what it was woken for."""
+        return all(lane.idle.is_set() for lane in self._lanes)
+
     # --- events into wake-ups ----------------------------------------------------------------------------------------
 
     @contextmanager
@@ -153,6 +108,7 @@ class Listener:
         """Until told to stop. Raises BoardUnavailable when the connection is lost, or silent though it should speak."""
         logger.info("subscribed", keys=len(INPUTS))
         self._wake(ALL)
+        self._inputs.wake({EVERYTHING})
         asked_s = heard_s = clock.monotonic_s()
         while not should_stop():
             event = events.receive(limits.LISTENER_POLL_S)
@@ -174,11 +130,11 @@ class Listener:
         if not event.own:
             logger.debug("written", key=event.key)
             self._wake(frozenset({event.key}))
+            self._inputs.wake({event.key})
 
     def _wake(self, names: frozenset[str]) -> None:
         """The lanes that these keys concern, the urgent ones first."""
-        wakes = ((self._emergency, EMERGENCY), (self._switch, SWITCH), (self._shown, SETTINGS), (self._orders, ORDERS),
-                 (self._inputs, ALL))  # fmt: skip
+        wakes = ((self._emergency, EMERGENCY), (self._switch, SWITCH), (self._shown, SETTINGS), (self._orders, ORDERS))
         for lane, concerned in wakes:
             if names & concerned:
                 lane.wake(names & concerned)
@@ -238,6 +194,8 @@ class Listener:
         if switch.epoch != self._shown_epoch:
             self._shown_epoch = switch.epoch
             self._shown.wake(SETTINGS)
+            if switch.reason == control.LOST:
+                self._rebuild.wake(SWITCH)
         return None
 
     def _on_settings(self, _names: frozenset[str]) -> None:
@@ -251,20 +209,26 @@ class Listener:
         pipeline.process_manual_orders(self._rt["orders"])
 
     def _on_inputs(self, names: frozenset[str]) -> None:
-        rt = self._rt["inputs"]
-        for name in sorted(names):
+        rt, unknown = self._rt["inputs"], EVERYTHING in names
+        for name in sorted(ALL if unknown else names):
             rt.board.announce(INPUTS[name], now=rt.wall())
+        for name in sorted(names & sessions.NAMES):
+            sessions.observe(rt, INPUTS[name])
+        if unknown:
+            sessions.observe(rt)
+        if unknown or names & ASKED:
+            inputs.handle(rt)
 
     def _on_poll(self, _names: frozenset[str]) -> None:
         """What no event tells: a FLUSHALL, a Redis set back to an older state, events that were lost or never sent."""
         now, before = self._rt["poll"].board.read_many(POLLED), self._polled
         self._polled = now
-        if before is None:
+        if before is None:  # it may have been lost since it was looked at
+            self._wake(SWITCH | EMERGENCY)
             return
         changed = {key.name for key in POLLED if now[key].fingerprint != before[key].fingerprint}
         if keys.SENTINEL.name in changed or now.revision < before.revision:
             changed |= SWITCH
-            self._rebuild.wake(SWITCH)
         self._wake(frozenset(changed))
 
     def _on_loss(self, _names: frozenset[str]) -> None:
@@ -295,7 +259,8 @@ def main() -> None:
     rt = runtime()
     log.configure("listener", rt.settings)
     sys.setswitchinterval(limits.LISTENER_SWITCH_S)
-    rt = replace(rt, engine=make_engine(rt.settings.postgres_url, pool_size=limits.LISTENER_POOL))
+    # Its connections are kept warm; one that broke all the same costs another try, not every stop a round trip.
+    rt = replace(rt, engine=make_engine(rt.settings.postgres_url, pool_size=limits.LISTENER_POOL, check=False))
     gc.collect()
     gc.freeze()  # a full collection of all that the imports left takes longer than a stop may
     Listener(rt).run(on_ready=environment.tell_ready)

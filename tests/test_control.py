@@ -118,7 +118,10 @@ def by_status(world: World) -> None:
     world.say(keys.AUTOTRADING_STATUS, "STOPPED")
 
 
-@pytest.mark.parametrize("stop", [by_del, by_enabled_false, by_settings, by_status])
+STOPS_BY = (by_del, by_enabled_false, by_settings, by_status)
+
+
+@pytest.mark.parametrize("stop", STOPS_BY)
 def test_every_way_to_stop_cancels_automatic_entries_and_leaves_the_rest(world: World, stop: Any) -> None:
     with_resting_orders(started(world))
     stop(world)
@@ -174,7 +177,7 @@ def test_after_a_restart_it_goes_on_while_redis_says_the_same_as_postgres(world:
     assert events(world) == ["started"]
 
 
-@pytest.mark.parametrize("stop", [by_del, by_enabled_false, by_settings, by_status])
+@pytest.mark.parametrize("stop", STOPS_BY)
 def test_what_was_stopped_while_qbot_was_down_is_off_after_a_restart(world: World, stop: Any) -> None:
     stop(started(world))
     assert not control.sync_switch(world.another()).on

@@ -19,7 +19,8 @@ from qbot.stack import programs, redis
 from tasks.app import QUEUES
 from tests.support.servers import free_port, running, wait_until
 
-KNOWN = {f"QBOT_{name.upper()}" for name in Settings.model_fields} | {"QBOT_CLOCK_FILE", "QBOT_QUEUE"}
+KNOWN = {f"QBOT_{name.upper()}" for name in Settings.model_fields}
+KNOWN |= {"QBOT_CLOCK_FILE", "QBOT_QUEUE", "QBOT_READY_FILE"}
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
@@ -110,7 +111,7 @@ def test_the_two_servers_of_the_board_are_set_alike(tmp_path: Path) -> None:
 
 def test_only_those_who_trade_get_the_brokers_keys() -> None:
     with_keys = {name for name, service in SERVICES.items() if "QBOT_ALPACA_API_KEY" in service.get("environment", {})}
-    assert with_keys == {f"worker-{queue}" for queue in QUEUES} | {"stream"}
+    assert with_keys == {f"worker-{queue}" for queue in QUEUES} | {"stream", "listener"}
 
 
 def test_services_depend_only_on_services_that_exist_and_can_be_healthy() -> None:

@@ -58,12 +58,13 @@ def exchange(settings: Settings, env: dict[str, str]) -> Program:
 
 
 def workers(settings: Settings, env: dict[str, str], training_env: dict[str, str]) -> list[Program]:
-    """A worker a latency class, beat, Flower and the broker's stream."""
+    """The listener, a worker a latency class, beat, Flower and the broker's stream."""
     keyless = environment.without_broker_keys(env)
     pools = [
         _worker(settings, queue, count, training_env if queue == "training" else env) for queue, count in POOLS.items()
     ]
     stream = Program("stream", _python("qbot.stream"), env, WORKERS)
+    listener = _with_ready_file(settings, "listener", _python("qbot.listener"), env)
     beat_args = ("-S", "qbot.web.scheduler:SingleScheduler", "--pidfile=", "-l", settings.log_level)
     beat = _with_ready_file(settings, "beat", _celery("beat", *beat_args), keyless | DJANGO)
     flower_env = keyless | {
@@ -78,7 +79,7 @@ def workers(settings: Settings, env: dict[str, str], training_env: dict[str, str
     flower = Program(
         "flower", _celery("flower", *flower_args), flower_env, WORKERS, lambda _pid: ports.answers(settings.flower_port)
     )
-    return [*pools, stream, beat, flower]
+    return [listener, *pools, stream, beat, flower]
 
 
 def _worker(settings: Settings, queue: str, processes: int, env: dict[str, str]) -> Program:

@@ -20,9 +20,9 @@ Row = Mapping[str, Any]
 
 def load_switch(connection: Connection, *, for_update: bool = False) -> Switch:
     """The recorded switch; the one of a new installation is off. `for_update` lets one changer in at a time."""
-    if for_update:
-        locks.within(connection, locks.SWITCH)
-    row = connection.execute(switch.select()).mappings().first()
+    # Sent together, since a stop waits for each round trip. A statement of its own sees what is there under the lock.
+    both = sa.text("SELECT pg_advisory_xact_lock(:key); SELECT * FROM switch").bindparams(key=locks.SWITCH)
+    row = connection.execute(both if for_update else switch.select()).mappings().first()
     if row is None:
         return Switch()
     names = ("on", "session_id", "latched", "reason", "seen", "epoch", "stopping", "revision")
@@ -43,10 +43,9 @@ def save_switch(connection: Connection, state: Switch, events: Sequence[Event], 
         "changed_at_wall": wall,
     }
     upsert = insert(switch).values(one=True, **values)
-    connection.execute(upsert.on_conflict_do_update(index_elements=[switch.c.one], set_=values))
+    upsert = upsert.on_conflict_do_update(index_elements=[switch.c.one], set_=values)
     rows = [{"event": str(e), "session_id": state.session_id, "reason": state.reason, "at_wall": wall} for e in events]
-    if rows:
-        connection.execute(switch_log.insert(), rows)
+    connection.execute(switch_log.insert().values(rows).add_cte(upsert.cte("saved")) if rows else upsert)
 
 
 def commit_unsynced(connection: Connection) -> None:
