@@ -68,8 +68,9 @@ ENTRIES = (
     Entry("sync_frontend_settings", 120, "misc"),
     Entry("market_status", 60, "misc"),
     Entry("performance_calculator", 300, "misc", market=True),
-    # `training`: minutes long, niced. The tick only asks whether a training is due, which is cheap.
-    Entry("train_models", 300, "training", market=True, soft_s=1_200.0),
+    # `training`: minutes long, niced. The tick only asks whether a training is due, which is cheap; so often because a
+    # human may have asked for one.
+    Entry("train_models", 30, "training", market=True, soft_s=1_200.0),
 )
 
 LONGEST_RUN_S = max(entry.limits_s(1.0)[1] for entry in ENTRIES)

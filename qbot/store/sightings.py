@@ -58,4 +58,4 @@ def last_seen(connection: Connection, since: datetime, most: int) -> dict[str, d
     """When each open session wrote last, the newest `most` of those seen after `since`."""
     columns = (ui_sessions.c.session_id, ui_sessions.c.last_seen_wall)
     query = sa.select(*columns).where(ui_sessions.c.last_seen_wall > since, ui_sessions.c.ended_at_wall.is_(None))
-    return dict(connection.execute(query.order_by(ui_sessions.c.last_seen_wall.desc()).limit(most)).tuples().all())
+    return dict(connection.execute(query.order_by(ui_sessions.c.last_seen_wall.desc()).limit(most)).all())
