@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qbot.clock import NEW_YORK
-from qbot.market.calendar import market_hours, sessions_between
+from qbot.errors import CalendarUnavailable
+from qbot.market.calendar import day_and_before, known_hours, market_hours, sessions_between
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -97,3 +98,27 @@ def test_sessions_between_are_those_that_overlap_the_span_once_and_in_order() ->
     turn = sessions_between(utc("2025-12-20 00:00"), utc("2027-01-10 00:00"))
     assert turn == sorted(set(turn))
     assert len([begin for begin, _ in turn if begin.astimezone(NEW_YORK).year == 2026]) == 251
+
+
+@pytest.mark.parametrize(
+    ("now", "today", "before"),
+    [
+        ("2026-09-25 15:00", "2026-09-25 13:30", "2026-09-24 13:30"),  # within a session
+        ("2026-09-25 12:00", "2026-09-25 13:30", "2026-09-24 13:30"),  # before it: nothing of the day has come yet
+        ("2026-09-26 03:00", "2026-09-25 13:30", "2026-09-24 13:30"),  # after it, tomorrow in London
+        ("2026-09-27 15:00", "2026-09-25 13:30", "2026-09-24 13:30"),  # on a Sunday
+        ("2026-09-28 12:00", "2026-09-28 13:30", "2026-09-25 13:30"),  # on Monday morning
+        ("2026-01-01 15:00", "2025-12-31 14:30", "2025-12-30 14:30"),  # on a holiday, at the turn of the year
+    ],
+)
+def test_the_day_is_todays_session_and_on_other_days_the_last_one(now: str, today: str, before: str) -> None:
+    found = day_and_before(utc(now))
+    assert [begin for begin, _ in found] == [utc(today), utc(before)]
+
+
+def test_a_day_that_the_calendar_does_not_know_is_a_named_error_and_known_to_nobody() -> None:
+    beyond = utc("2262-06-01 15:00")  # the end of time for nanoseconds in 64 bits
+    with pytest.raises(CalendarUnavailable, match="XNYS"):
+        market_hours(beyond)
+    assert known_hours(beyond) is None
+    assert known_hours(utc("2026-09-25 15:00")) == market_hours(utc("2026-09-25 15:00"))
