@@ -40,7 +40,7 @@ check: $(STAMP) ## style, types, layers, and whether docs/contract is current
 contract: $(STAMP) ## write docs/contract again, after a change of qbot/contract
 	@$(BIN)/python -m qbot.contract.exports
 
-bench: $(STAMP) ## measure start-up, a trading cycle and the exchange
+bench: $(STAMP) ## measure start-up, a trading cycle, the exchange, and how fast a stop is
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 lock: $(UV_STAMP) ## resolve pyproject.toml into requirements.lock again
