@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import structlog
 
 from qbot import artifacts, limits, projections_ml, showing_ml
@@ -35,6 +36,7 @@ SERVING_SPAN = timedelta(days=HISTORY_SESSIONS * 2)  # calendar days that hold t
 QUALITY_HOURS = 24.0
 OUTCOME_WAIT = timedelta(hours=2)  # a bar may come late; after this its absence is taken for good
 RETRAIN_AFTER = timedelta(days=7)  # market time; the documented deviation trigger comes earlier
+Run = Callable[[pd.DataFrame, TrainingRequest, Callable[[TrainingProgress], None], float], TrainingResult]
 RETRY_AFTER = timedelta(minutes=5)  # market time; the task asks far more often than it makes sense to fail
 TRAINING_SPAN = timedelta(days=70)
 
@@ -110,7 +112,7 @@ def quality(rt: Runtime, now: datetime) -> dict[str, dict[str, float | int]]:
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def train_if_due(rt: Runtime, now: datetime) -> bool:
+def train_if_due(rt: Runtime, now: datetime, run: Run = run_training) -> bool:
     """Train when a human asked, when there is no artifact or the standing ones are old; True when a training was run.
 
     Only one runs at a time: whatever is recorded as running now was killed.
@@ -130,11 +132,11 @@ def train_if_due(rt: Runtime, now: datetime) -> bool:
             return False
         if last and last[-1]["status"] == models.FAILED and last[-1]["started_at"] > now - RETRY_AFTER:
             return False
-    train(rt, now, "manual" if asked_for else "scheduled")
+    train(rt, now, "manual" if asked_for else "scheduled", run)
     return True
 
 
-def train(rt: Runtime, now: datetime, trigger: Trigger) -> TrainingResult:
+def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training) -> TrainingResult:
     """Train every horizon in a child process, with its progress on the board. Raises TrainingFailed."""
     started = rt.wall()
     training_id = f"t{started:%Y%m%dT%H%M%S}"
@@ -155,7 +157,7 @@ def train(rt: Runtime, now: datetime, trigger: Trigger) -> TrainingResult:
     )
     showing_ml.training(rt)
     try:
-        result = run_training(history, request, partial(_progress, rt, training_id), limits.TRAINING_LIMIT_S)
+        result = run(history, request, partial(_progress, rt, training_id), limits.TRAINING_LIMIT_S)
     except TrainingFailed as error:
         _failed(rt, training_id, request, len(history), error)
         raise
