@@ -131,8 +131,8 @@ class Look:
 class Watcher(Protocol):
     """Who knows what frontends wrote, whatever the bytes."""
 
-    def touched(self, before: Switch, snapshot: Snapshot) -> Touched:
-        """Asked under the switch's lock, for what was written before `snapshot` was taken; it counts as acted upon."""
+    def touched(self, before: Switch, shown: Inputs) -> Touched:
+        """Asked under the switch's lock, for what was written before `shown` was read; it counts as acted upon."""
         ...
 
     def undo(self) -> None:
@@ -192,7 +192,7 @@ def _look(rt: Runtime, watcher: Watcher | None, settled: int | None) -> Look:
             after, events = _off(before, inputs)
             rt.board.advance(before.revision)
         else:
-            after, events = session.step(before, inputs, watcher.touched(before, snapshot) if watcher else UNTOUCHED)
+            after, events = session.step(before, inputs, watcher.touched(before, inputs) if watcher else UNTOUCHED)
         found = Look(after, tuple(events), snapshot, [], (), session.put_off(after, inputs), lost)
         if found.ended:  # what is mirrored is for the next look to say: cancels come first
             state.commit_unsynced(connection)

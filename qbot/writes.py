@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable
 
 from qbot import mirrors
-from qbot.contract.board import Snapshot
 from qbot.contract.events import Written
-from qbot.session import Switch, Touched
+from qbot.session import Inputs, Switch, Touched
 
 
 class Writes:
@@ -35,9 +34,9 @@ class Writes:
                 self._written.discard(name)
                 self._overwritten.add(name)
 
-    def touched(self, before: Switch, snapshot: Snapshot) -> Touched:
-        """Called under the switch's lock, under which alone QBot writes these keys, after `snapshot` was taken."""
-        if self._doubtful(snapshot):
+    def touched(self, before: Switch, shown: Inputs) -> Touched:
+        """Called under the switch's lock, under which alone QBot writes these keys, after they were read."""
+        if self._doubtful(shown):
             self._catch_up()
         with self._lock:
             self._taken = Touched(frozenset(self._written), frozenset(self._overwritten), self._epoch)
@@ -53,9 +52,8 @@ class Writes:
             self._overwritten |= self._taken.overwritten
         self._epoch, self._taken = self._taken.epoch, Touched()
 
-    def _doubtful(self, snapshot: Snapshot) -> bool:
+    def _doubtful(self, shown: Inputs) -> bool:
         """True when a key was written, and what stands there stops nothing: QBot may have written over a stop."""
-        shown = mirrors.observed(snapshot)
         harmless = {"settings": shown.settings.on is not False, "status": shown.status.on is not False}
         harmless["risk"] = shown.risk.on is not True
         with self._lock:

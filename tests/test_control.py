@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis
 
 from qbot import configuration, control, pipeline
 from qbot.contract import keys
@@ -91,6 +94,21 @@ def test_the_older_switch_starts_too_and_qbot_turns_it_off_after_a_stop(world: W
     assert not control.sync_switch(world.rt).on
     assert world.told(keys.TRADING_SETTINGS).enabled is False
     assert not control.sync_switch(world.rt).on
+
+
+def test_a_new_session_waits_until_the_entries_of_the_old_one_are_cancelled(world: World) -> None:
+    with_resting_orders(started(world))
+    world.say(keys.AUTOTRADING_ENABLED, OTHER)
+    world.exchange.fault("server_error", method="DELETE", path="/v2/orders/")
+    with pytest.raises(BrokerError):
+        control.sync_switch(world.rt)
+    for _ in range(2):
+        assert not control.sync_switch(world.another()).on  # asked for again, and still in vain
+    assert events(world) == ["started", "stopped"]
+    world.exchange.clear_faults()
+    assert control.sync_switch(world.rt).session_id == "another"
+    assert [order["symbol"] for order in world.resting("buy")] == ["MSFT"]
+    assert events(world) == ["started", "stopped", "started"]
 
 
 def test_a_new_session_ends_the_old_one_first(world: World) -> None:
@@ -249,6 +267,85 @@ def test_without_redis_nothing_can_be_read_and_without_postgres_nothing_recorded
     with pytest.raises(StoreUnavailable):
         control.sync_switch(world.without_postgres())
     assert events(world) == ["started"]
+
+
+def test_a_board_set_back_behind_its_last_revision_is_lost_though_its_sentinel_fits(world: World) -> None:
+    """An old backup of the same session: all that tells is the counter."""
+    started(world)
+    control.note_revision(world.rt)
+    settings = world.rt.settings
+    raw = redis.Redis(port=settings.redis_port, username="admin", password=settings.redis_password.get_secret_value())
+    backup: dict[Any, Any] = {key: raw.dump(key) for key in raw.scan_iter()}
+    for number in range(3):
+        world.rt.board.write(keys.AUTOTRADING_STOPPED_AT, world.wall() + timedelta(seconds=number), now=world.wall())
+    control.note_revision(world.rt)
+    assert control.sync_switch(world.rt).on
+    highest = world.rt.board.read_many([]).revision
+    raw.flushall()
+    for key, value in backup.items():
+        raw.restore(key, 0, value)
+    raw.close()
+    assert not control.sync_switch(world.another()).on
+    assert ("CRITICAL", "The board was lost") in world.alerts()
+    assert world.rt.board.read_many([]).revision > highest  # a frontend takes a lower one for old news
+    assert not control.sync_switch(world.rt).on
+    world.say(keys.AUTOTRADING_ENABLED, OTHER)
+    assert control.sync_switch(world.rt).on
+
+
+def test_many_who_look_write_and_note_revisions_at_once_raise_no_false_alarm(world: World) -> None:
+    started(world)
+    together = threading.Barrier(6)
+
+    def busy(deed: Callable[[int], object]) -> None:
+        together.wait(10)
+        for number in range(15):
+            deed(number)
+
+    def toggle(number: int) -> None:
+        world.say(keys.AUTOTRADING_ENABLED, {**SESSION, "timestamp": f"2025-09-26T16:00:{number:02d}Z"})
+        control.sync_switch(world.rt)
+        by_del(world)
+
+    def show(number: int) -> None:
+        world.rt.board.write(keys.AUTOTRADING_STOPPED_AT, world.wall(), now=world.wall())
+
+    deeds: list[Callable[[int], object]] = [
+        toggle, show, lambda _: control.note_revision(world.rt), lambda _: control.note_revision(world.rt),
+        lambda _: control.sync_switch(world.rt), lambda _: control.sync_switch(world.rt),
+    ]  # fmt: skip
+    threads = [threading.Thread(target=busy, args=(deed,)) for deed in deeds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    control.sync_switch(world.rt)
+    assert "The board was lost" not in {title for _, title in world.alerts()}
+
+
+def test_mirrors_of_a_start_that_a_stop_has_overtaken_are_not_written(world: World) -> None:
+    installed(world).say(keys.AUTOTRADING_STATUS, "STOPPED")
+    control.sync_switch(world.rt)
+    world.say(keys.AUTOTRADING_ENABLED, SESSION)
+    overtaken = control.look(world.rt)
+    assert overtaken.switch.on and overtaken.mirrors
+    by_del(world)
+    assert not control.sync_switch(world.another()).on
+    control._show(world.rt, [overtaken])
+    assert world.redis.get(keys.AUTOTRADING_STATUS.name) == "STOPPED"
+    assert world.told(keys.TRADING_SETTINGS).enabled is False
+
+
+def test_a_mirror_goes_only_over_the_very_bytes_that_were_seen(world: World) -> None:
+    """The same value in other bytes is a frontend's new word."""
+    installed(world).say(keys.TRADING_SETTINGS, '{"enabled": false}')
+    control.sync_switch(world.rt)
+    world.say(keys.AUTOTRADING_ENABLED, SESSION)
+    found = control.look(world.rt)
+    world.say(keys.TRADING_SETTINGS, '{"enabled":false}')
+    control._show(world.rt, [found])
+    assert world.redis.get(keys.TRADING_SETTINGS.name) == '{"enabled":false}'
+    assert not control.sync_switch(world.rt).on
 
 
 # --- the latch --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import redis
 
 from qbot import control, pipeline
 from qbot.contract import keys
+from qbot.contract.board import Board, Snapshot
 from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.contract.payloads_orders import ManualOrder, ManualOrderStatus
 from qbot.errors import StackError, StoreUnavailable
+from qbot.runtime import Runtime
 from qbot.store import tables
 from tests.support.listening import listener_process, listening
 from tests.support.runtime import SESSION, World, limit_entry
@@ -173,10 +176,26 @@ def test_a_stop_in_old_bytes_in_the_moment_of_a_start_is_a_stop(world: World) ->
     """STOPPED stands there from before; it is written again after the start was recorded, before the mirror of it."""
     by_status(installed(world))
     control.sync_switch(world.rt)
-    with listening(world):
-        disturb_the_mirror(world, by_status)
+    rt = disturbed(world, by_status)
+    with listening(world, rt):
+        world.say(keys.AUTOTRADING_ENABLED, SESSION)
         wait_until(lambda: events(world) == ["started", "stopped"], "the stop")
-        assert not on(world)
+    assert not on(world)
+
+
+def test_a_stop_in_old_bytes_together_with_a_start_is_a_stop(world: World) -> None:
+    by_status(installed(world))
+    control.sync_switch(world.rt)
+    with listening(world) as listener:
+        for second in range(10):
+            at = f"2025-09-26T15:00:{second:02d}Z"
+            both = {keys.AUTOTRADING_ENABLED.name: json.dumps({**SESSION, "timestamp": at})}
+            world.redis.mset({**both, keys.AUTOTRADING_STATUS.name: "STOPPED"})
+            wait_until(lambda made=second: len(events(world)) > made, "the look")
+            wait_until(listener.quiet, "the rest")
+            assert not on(world)
+            by_status(world)
+            wait_until(listener.quiet, "the rest")
 
 
 def test_what_a_frontend_writes_after_the_mirror_in_its_very_bytes_is_no_stop(world: World) -> None:
@@ -195,11 +214,19 @@ def test_what_a_frontend_writes_after_the_mirror_in_its_very_bytes_is_no_stop(wo
             wait_until(listener.quiet, "the rest")
 
 
-def disturb_the_mirror(world: World, write: Callable[[World], None]) -> None:
-    """A start by another process, with a frontend's write between its commit and its mirrors."""
-    world.say(keys.AUTOTRADING_ENABLED, SESSION)
-    wait_until(lambda: on(world), "the start")
-    write(world)
+def disturbed(world: World, write: Callable[[World], None]) -> Runtime:
+    """A runtime whose first mirrors of a start are met by a frontend's write."""
+    rt = world.another()
+    met: list[bool] = []
+
+    class Met(Board):
+        def write_over(self, seen: Snapshot, writes: Any, *, now: datetime) -> int:
+            if on(world) and not met:
+                met.append(True)
+                write(world)
+            return super().write_over(seen, writes, now=now)
+
+    return replace(rt, board=Met(rt.board._client))
 
 
 # --- at the same time as others ---------------------------------------------------------------------------------------
