@@ -91,6 +91,9 @@ def market_data(rt: Runtime, quotes: Mapping[str, Quote], now: datetime) -> None
     today, before = day_and_before(now)
     with transaction(rt.engine) as connection:
         days = bars.days(connection, sorted(quotes), today, before)
+    for symbol, quote in quotes.items():
+        if today[0] <= quote.at < today[1]:  # newer than the last whole bar
+            days[symbol] = days[symbol].reaching(float(quote.price_usd))
     rt.board.write_many(projections_system.market_data(quotes, days, rt.tickers, now), now=rt.wall())
 
 
@@ -173,10 +176,10 @@ def declined(rt: Runtime) -> None:
         told = state.known(connection, DECLINED, [DECLINED])[DECLINED]
         if found != told:
             state.set_outcome(connection, DECLINED, DECLINED, found)
-        for name, why in found.items():
-            if told.get(name) != why:
-                title, kind = "A setting has no effect", AlertType.SYSTEM_ALERT
-                control.alert(rt, connection, kind, Severity.INFO, title, f"{name}: {why}")
+        new = [f"{name}: {why}" for name, why in found.items() if told.get(name) != why]
+        if new:
+            title, kind = "Settings that have no effect", AlertType.SYSTEM_ALERT
+            control.alert(rt, connection, kind, Severity.INFO, title, "; ".join(new))
 
 
 def drift(rt: Runtime, taken: Books) -> None:
@@ -233,4 +236,4 @@ def _stop_reason(switch: Switch, status: BackendStatus) -> str | None:
         return f"emergency_stop: {switch.reason}"
     if not switch.on:
         return switch.reason
-    return {BackendStatus.RUNNING: None, BackendStatus.MARKET_CLOSED: "market_closed"}.get(status, "error")
+    return None if status is BackendStatus.RUNNING else status.value.lower()

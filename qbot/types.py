@@ -7,7 +7,7 @@ market time unless a name ends in `_wall`. Thresholds and returns named `_pct` a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time
 from decimal import Decimal
 from enum import StrEnum
@@ -88,6 +88,12 @@ class Day:
     low: float | None = None
     volume: float | None = None
     previous_close: float | None = None
+
+    def reaching(self, price_usd: float) -> Day:
+        """With a price of the session that is later than what is summed up here. One without a begin stays so."""
+        if self.high is None or self.low is None:
+            return self
+        return replace(self, high=max(self.high, price_usd), low=min(self.low, price_usd))
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,12 +241,14 @@ def test_a_trade_keeps_the_strategy_and_the_session_it_was_made_in(world: World)
 
 def test_what_is_declined_is_told_once_a_change_and_trading_goes_on(world: World) -> None:
     trading(world, ("AAPL", 0.01))
-    asked = [("INFO", "A setting has no effect")]
+    asked = [("INFO", "Settings that have no effect")]
     world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": True})
     for _ in range(3):
         pipeline.sync_frontend_settings(world.rt)
         world.wall.advance(hours=2)
     assert world.alerts() == asked
+    (row,) = world.rows(tables.alerts)
+    assert row["message"] == "rebalance_enabled: rebalancing is not offered by this version"
     world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": False})
     pipeline.sync_frontend_settings(world.rt)
     world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": True})
@@ -369,6 +371,10 @@ def test_a_quote_is_told_beside_its_day_so_far_and_the_close_before_it(world: Wo
     assert (day.open, day.high, day.low, day.volume) == (208, 212, 207, 30)
     assert (day.price, day.change, day.change_pct) == (210.5, 10.5, 5.25)  # against 200, in percent
     assert (told["MSFT"].open, told["MSFT"].change, told["MSFT"].volume) == (None, None, None)
+    later = snapshot(213.5, (MID_SESSION + timedelta(seconds=1)).isoformat())  # newer than the last whole bar
+    pipeline.fetch_data(with_data(world, FakeData({"AAPL": later})))
+    day = world.told(keys.MULTI_API_DATA)["AAPL"]
+    assert (day.high, day.low, day.volume) == (213.5, 207, 30)
     world.market.set(MID_SESSION.replace(day=8, hour=13, minute=20))  # before the next open: nothing of the day yet
     pipeline.fetch_data(rt)
     day = world.told(keys.MULTI_API_DATA)["AAPL"]
