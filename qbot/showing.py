@@ -71,7 +71,7 @@ def books(rt: Runtime, taken: Books) -> None:
     ]
     if trades:
         writes.append((keys.AUTOTRADING_LAST_TRADE, trades[-1]))
-    rt.board.write_many(writes, now=rt.wall())
+    rt.board.write_many(writes, now=rt.wall(), taken_at=taken.taken_at_wall)
 
 
 def performance(rt: Runtime) -> None:

@@ -49,29 +49,42 @@ local function tell(key, hash, head, shown)
   return tonumber(number)
 end
 """.replace("OWN_WRITES", keys.OWN_WRITES)
-# Per key: expected state, head of the message, the bytes ("" deletes), what is shown ("": the bytes, which are JSON).
+# When the values were taken ("" or milliseconds), then per key: expected state, head of the message, the bytes (""
+# deletes), what is shown ("": the bytes, which are JSON). Values taken before those that stand there are old news and
+# not written; a time far ahead of them is that of a clock that has been set back since.
 _APPLY = (
-    _COMMON
-    + """
+    (
+        _COMMON
+        + """
+if ARGV[3] ~= '' then
+  local ahead = tonumber(redis.call('HGET', 'TAKEN', KEYS[3]) or '0') - tonumber(ARGV[3])
+  if ahead > 0 and ahead < SKEW_MS then return 0 end
+  redis.call('HSET', 'TAKEN', KEYS[3], ARGV[3])
+end
 for i = 3, #KEYS do
-  local expected = ARGV[4 * i - 9]
+  local expected = ARGV[4 * i - 8]
   if expected ~= 'any' and expected ~= state(KEYS[i]) then return 0 end
 end
-local revision
+local revision = tonumber(redis.call('GET', KEYS[1]) or '0')
 for i = 3, #KEYS do
-  local at = 4 * i - 9
+  local at = 4 * i - 8
   local head, wire, shown = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local hash = 'absent'
-  if wire ~= '' or redis.call('EXISTS', KEYS[i]) == 1 then redis.call('PUBLISH', own, KEYS[i]) end
-  if wire == '' then redis.call('DEL', KEYS[i]) else
-    redis.call('SET', KEYS[i], wire)
-    hash = redis.sha1hex(wire)
+  if wire ~= '' or redis.call('EXISTS', KEYS[i]) == 1 then
+    local hash = 'absent'
+    redis.call('PUBLISH', own, KEYS[i])
+    if wire == '' then redis.call('DEL', KEYS[i]) else
+      redis.call('SET', KEYS[i], wire)
+      hash = redis.sha1hex(wire)
+    end
+    if shown == '' then shown = wire end
+    revision = tell(KEYS[i], hash, head, shown)
   end
-  if shown == '' then shown = wire end
-  revision = tell(KEYS[i], hash, head, shown)
 end
 return revision
 """
+    )
+    .replace("TAKEN", keys.TAKEN)
+    .replace("SKEW_MS", str(limits.CLOCK_SKEW_S * 1_000))
 )
 # The counter never goes back: a frontend takes a lower revision for old news.
 _ADVANCE = """
@@ -151,11 +164,18 @@ class Board:
         """Removes one key and tells the subscribers, with value null. Returns the revision."""
         return self.write_many([(key, None)], now=now)
 
-    def write_many(self, writes: Sequence[tuple[Key[Any], Any]], *, now: datetime) -> int:
-        """All or nothing, in one round trip; None removes a key. `now` is wall time. Returns the last revision."""
+    def write_many(
+        self, writes: Sequence[tuple[Key[Any], Any]], *, now: datetime, taken_at: datetime | None = None
+    ) -> int:
+        """All or nothing, in one round trip; None removes a key. `now` is wall time. Returns the last revision.
+
+        `taken_at`: when the values were taken, wall time. Nothing is written, and 0 returned, when the first key holds
+        values taken later: of several writers the one with the newest knowledge wins.
+        """
         if not writes:
             return 0
-        return self._change([(key, key.encode(value) if value is not None else b"", ANY) for key, value in writes], now)
+        changes = [(key, key.encode(value) if value is not None else b"", ANY) for key, value in writes]
+        return self._change(changes, now, taken_at)
 
     def write_over(self, seen: Snapshot, writes: Sequence[tuple[Key[Any], Any]], *, now: datetime) -> int:
         """Sets each key that still holds the very bytes it had in `seen`. The number of those set."""
@@ -256,9 +276,12 @@ class Board:
         raws = [answer if present else None for present, answer in found]
         return raws, int(counted) if isinstance(counted, bytes) and counted.isdigit() else 0
 
-    def _change(self, changes: Sequence[tuple[Key[Any], bytes, str]], now: datetime) -> int:
+    def _change(
+        self, changes: Sequence[tuple[Key[Any], bytes, str]], now: datetime, taken_at: datetime | None = None
+    ) -> int:
         """Applies all, or none where an expected state does not hold: then 0."""
-        args: list[str | bytes] = [keys.UPDATES.name, json.dumps(iso(now))]
+        taken_ms = str(int(taken_at.timestamp() * 1_000)) if taken_at else ""
+        args: list[str | bytes] = [keys.UPDATES.name, json.dumps(iso(now)), taken_ms]
         for key, wire, expected in changes:
             args += [expected, _head(key), wire, _shown(key, wire)]
         names = (key.name for key, _, _ in changes)

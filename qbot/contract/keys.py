@@ -368,6 +368,7 @@ YFINANCE_STATUS = kinds.event(
 SENTINEL = kinds.event("qbot:sentinel", _NAME, "monitor_autotrading_frontend", "Gone after a FLUSHALL.", text=True)
 REVISION_COUNTER = "qbot:revision"
 WRITTEN = "qbot:written"  # hash: key → Stamp of its last write
+TAKEN = "qbot:taken"  # hash: key → when what it shows was taken from the broker, milliseconds since 1970
 OWN_WRITES = "qbot:own"  # channel: the name of a key right before QBot writes it; tells its events from a frontend's
 
 UPDATES = Channel("qbot:updates", TypeAdapter(chan.Update), "Every change of every key.")

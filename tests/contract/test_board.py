@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import redis
@@ -315,3 +316,24 @@ def test_nonsense_is_not_announced(board: Board, raw: redis.Redis, nonsense: str
     raw.set("trading_settings", nonsense)
     assert board.announce(keys.TRADING_SETTINGS, now=NOW) == 0
     assert _heard(updates, 0) == []
+
+
+def test_of_two_writers_the_one_whose_values_were_taken_later_wins(board: Board) -> None:
+    later, earlier = NOW + timedelta(seconds=1), NOW
+    board.write_many([(keys.AUTOTRADING_ERROR, "new"), (keys.AUTOTRADING_LAST_UPDATE, later)], now=NOW, taken_at=later)
+    assert board.write_many([(keys.AUTOTRADING_ERROR, "old")], now=later, taken_at=earlier) == 0
+    assert board.read(keys.AUTOTRADING_ERROR).value == "new"
+    assert board.write_many([(keys.AUTOTRADING_ERROR, "newest")], now=later, taken_at=later) > 0
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_board(board: Board) -> None:
+    before = NOW + timedelta(hours=1)
+    board.write_many([(keys.AUTOTRADING_ERROR, "before")], now=before, taken_at=before)
+    assert board.write_many([(keys.AUTOTRADING_ERROR, "after")], now=NOW, taken_at=NOW) > 0
+
+
+def test_removing_what_is_not_there_is_no_news(board: Board, raw: redis.Redis) -> None:
+    updates = _listen(raw, "qbot:updates")
+    board.delete(keys.AUTOTRADING_ERROR, now=NOW)
+    assert _heard(updates, 0) == []
+    assert board.written() == {}
