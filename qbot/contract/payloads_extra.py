@@ -15,7 +15,7 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from qbot.contract.fields import Name, Payload, PriceLimit, Text, Ticker, Timestamp
 from qbot.contract.payloads_orders import MalformedOrder
@@ -81,8 +81,7 @@ def _or_malformed(model: type[P]) -> Callable[[Any, ValidatorFunctionWrapHandler
         try:
             return adapter.validate_json(to_json(value, inf_nan_mode="constants"))
         except ValidationError as error:
-            raw = from_json(to_json(value, inf_nan_mode="null"))  # 1e400 can be read, but not written again
-            return MalformedElement(raw=raw, problem=describe(error))
+            return MalformedElement(raw=value, problem=describe(error))
 
     return judged
 
