@@ -73,6 +73,17 @@ def test_a_named_error_is_logged_by_its_name_and_not_retried(bench: Bench) -> No
     assert bench.seen() == ["break_down", "mark"]
 
 
+def test_ticks_go_on_after_flushall_though_sender_and_worker_declared_their_queues_before(
+    bench: Bench, redis_server: RedisServer
+) -> None:
+    bench.send("mark")
+    wait_until(lambda: bench.seen() == ["mark"], "the tick before")
+    for times in (2, 3):
+        redis_server.client.flushall()
+        bench.send("mark")
+        wait_until(lambda wanted=times: bench.seen() == ["mark"] * wanted, "the tick after")
+
+
 def test_a_log_line_has_the_task_and_its_id_and_no_secret(bench: Bench) -> None:
     before = bench.log.count(": marked")
     bench.send("mark")
