@@ -125,15 +125,6 @@ def intent(connection: Connection, client_order_id: str) -> Row | None:
     return dict(row) if row else None
 
 
-def fate(connection: Connection, client_order_id: str) -> Row | None:
-    """What became of an intent: `intent_status`, `error`, and `order_status` as far as an order is known."""
-    joined = intents.join(orders, orders.c.client_order_id == intents.c.client_order_id, isouter=True)
-    columns = (intents.c.status.label("intent_status"), intents.c.error, orders.c.status.label("order_status"))
-    query = sa.select(*columns).select_from(joined).where(intents.c.client_order_id == client_order_id)
-    row = connection.execute(query).mappings().first()
-    return dict(row) if row else None
-
-
 def unsettled_intents(connection: Connection) -> list[Row]:
     """Intents whose order may still be on its way, oldest first."""
     query = intents.select().where(intents.c.status.in_(UNSETTLED)).order_by(intents.c.created_at_wall)
