@@ -146,7 +146,20 @@ def sync_switch(rt: Runtime, watcher: Watcher | None = None) -> Switch:
 
     Raises BrokerError when a stop is recorded and its entries could not be cancelled; then `finish_stop` is due.
     """
-    looks = [look(rt, watcher)]
+    return _follow(rt, look(rt, watcher), watcher)
+
+
+def finish_stop(rt: Runtime, switch: Switch) -> Switch:
+    """Cancel what is open of a switch that is off: what a stop left over, or an order that was on its way.
+
+    Raises BrokerError when that cannot be asked for.
+    """
+    execution.cancel_entries(rt.broker, automatic_only=not switch.latched)
+    return _follow(rt, look(rt, settled=switch.epoch)) if switch.stopping else switch
+
+
+def _follow(rt: Runtime, first: Look, watcher: Watcher | None = None) -> Switch:
+    looks = [first]
     failed: BrokerError | None = None
     while failed is None and (looks[-1].ended or looks[-1].waits):
         failed = _cancel(rt, looks[-1])
@@ -154,18 +167,6 @@ def sync_switch(rt: Runtime, watcher: Watcher | None = None) -> Switch:
     _show(rt, looks)
     if failed is not None and any(one.ended for one in looks):
         raise failed
-    return looks[-1].switch
-
-
-def finish_stop(rt: Runtime, switch: Switch, known: Sequence[str] = ()) -> Switch:
-    """Cancel what is open of a switch that is off: what a stop left over, or an order that was on its way. `known`: as
-    for `execution.cancel_entries`. Raises BrokerError when that cannot be asked for.
-    """
-    execution.cancel_entries(rt.broker, automatic_only=not switch.latched, known=known)
-    if not switch.stopping:
-        return switch
-    looks = [look(rt, settled=switch.epoch)]
-    _show(rt, looks)
     return looks[-1].switch
 
 
@@ -256,6 +257,18 @@ def note_revision(rt: Runtime) -> None:
     revision = rt.board.read_many([keys.SENTINEL]).revision
     with transaction(rt.engine) as connection:
         state.note_revision(connection, revision, epoch)
+
+
+def rehearse(rt: Runtime) -> None:
+    """Go the way of a stop and take all of it back: the first real one must not be the first ever, and slow."""
+    rt.board.read_many(SWITCH_KEYS)
+    rt.board.advance(0)
+    with transaction(rt.engine) as connection, connection.begin_nested() as taken_back:
+        switch = state.load_switch(connection, for_update=True)
+        state.commit_unsynced(connection)
+        execution.open_entries(connection, automatic_only=True)
+        state.save_switch(connection, switch, [Event.STOPPED], rt.wall())
+        taken_back.rollback()
 
 
 def sentinel(switch: Switch) -> str:

@@ -55,6 +55,7 @@ class Listener:
         self._sent, self._passed = 0, 0
         self._writes = Writes(self._catch_up)
         self._polled: Snapshot | None = None
+        self._rehearsed: set[str] = set()
         self._shown_epoch = -1
         # A runtime each: the broker's client takes one request at a time, and a slow one must delay nobody else.
         self._rt = {name: replace(rt) for name in RUNTIMES}
@@ -72,6 +73,8 @@ class Listener:
         """Listens until `should_stop`; `on_ready` is called at every connect. Raises StackError when a lane died."""
         for lane in self._lanes:
             lane.start()
+        self._emergency.wake(())
+        self._switch.wake(())
         failures = 0
         try:
             while not should_stop():
@@ -176,7 +179,7 @@ class Listener:
     def _on_emergency(self, names: frozenset[str]) -> None:
         rt = self._rt["emergency"]
         if not names:
-            return self._keep_warm(rt)
+            return self._keep_warm("emergency")
         done = False
         while emergency.handle(rt) is not None:
             done = True
@@ -187,7 +190,7 @@ class Listener:
     def _on_switch(self, names: frozenset[str]) -> None:
         rt = self._rt["switch"]
         if not names:
-            return self._keep_warm(rt)
+            return self._keep_warm("switch")
         switch = control.sync_switch(rt, self._writes)
         if switch.stopping:
             switch = control.finish_stop(rt, switch)
@@ -236,8 +239,12 @@ class Listener:
         if rebuild.needed(rt):
             rebuild.rebuild(rt)
 
-    def _keep_warm(self, rt: Runtime) -> None:
-        """A stop must not wait for a connection to be made."""
+    def _keep_warm(self, lane: str) -> None:
+        """A stop must not wait for a connection to be made, nor, the first one, for anything to be done first."""
+        rt = self._rt[lane]
+        if lane not in self._rehearsed:
+            control.rehearse(rt)
+            self._rehearsed.add(lane)
         with transaction(rt.engine) as connection:
             state.load_switch(connection)
         try:
@@ -259,8 +266,7 @@ def main() -> None:
     rt = runtime()
     log.configure("listener", rt.settings)
     sys.setswitchinterval(limits.LISTENER_SWITCH_S)
-    # Its connections are kept warm; one that broke all the same costs another try, not every stop a round trip.
-    rt = replace(rt, engine=make_engine(rt.settings.postgres_url, pool_size=limits.LISTENER_POOL, check=False))
+    rt = replace(rt, engine=make_engine(rt.settings.postgres_url, pool_size=limits.LISTENER_POOL))
     gc.collect()
     gc.freeze()  # a full collection of all that the imports left takes longer than a stop may
     Listener(rt).run(on_ready=environment.tell_ready)

@@ -323,6 +323,14 @@ def test_many_who_look_write_and_note_revisions_at_once_raise_no_false_alarm(wor
     assert "The board was lost" not in {title for _, title in world.alerts()}
 
 
+def test_a_rehearsal_of_a_stop_leaves_nothing_behind(world: World) -> None:
+    with_resting_orders(started(world))
+    before = recorded(world), events(world), world.redis.get(keys.SENTINEL.name), len(world.resting())
+    control.rehearse(world.rt)
+    assert (recorded(world), events(world), world.redis.get(keys.SENTINEL.name), len(world.resting())) == before
+    assert control.sync_switch(world.rt).on
+
+
 def test_mirrors_of_a_start_that_a_stop_has_overtaken_are_not_written(world: World) -> None:
     installed(world).say(keys.AUTOTRADING_STATUS, "STOPPED")
     control.sync_switch(world.rt)

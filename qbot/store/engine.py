@@ -20,14 +20,14 @@ STATEMENT_TIMEOUT_MS = 30_000  # longer than any query of a cycle; a stuck lock 
 UNUSABLE = (OperationalError, InternalError, ProgrammingError)
 
 
-def make_engine(url: str, *, pool_size: int = 4, check: bool = True) -> Engine:
-    """An engine with time-outs and UTC sessions. `check`: pooled connections before use, at a round trip each."""
+def make_engine(url: str, *, pool_size: int = 4) -> Engine:
+    """An engine with time-outs, UTC sessions and a check of pooled connections before use."""
     options = f"-c timezone=utc -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout=10000"
     return sa.create_engine(
         url,
         pool_size=pool_size,
         max_overflow=4,
-        pool_pre_ping=check,
+        pool_pre_ping=True,
         executemany_mode="values_plus_batch",  # else one round trip a row
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options, "application_name": "qbot"},
         hide_parameters=True,
