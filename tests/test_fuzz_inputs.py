@@ -15,6 +15,7 @@ from qbot import emergency, pipeline
 from qbot.contract import keys
 from qbot.contract.key import Key, Reading
 from qbot.contract.payloads_autotrading import AutotradingStatus, BackendStatus
+from qbot.contract.payloads_extra import MalformedElement
 from qbot.contract.payloads_orders import EmergencyKind, MalformedOrder, ManualOrder, ManualOrderStatus
 from qbot.session import FRONTEND_SOURCE
 from qbot.store import state
@@ -40,24 +41,15 @@ every_input_and_state = pytest.mark.parametrize(
 def judge(fuzzed: Fuzzed, value: Bad) -> bool:
     """A good value, the one to judge, and a look at what came of it. True when it was a bad one."""
     before = fuzzed.good()
-    due = _emergency_due(fuzzed, value)
     reading = fuzzed.bad(value)
-    items = reading.value if fuzzed.key.name == keys.MANUAL_ORDERS.name and reading.value else ()
+    items = reading.value if isinstance(reading.value, tuple) else ()
     assert reading.problem or not never_good(fuzzed.key, value)
     if reading.problem is None:
-        _followed(fuzzed, reading, before, due)
-        return any(isinstance(item, MalformedOrder) for item in items)
+        _followed(fuzzed, reading, before)
+        return any(isinstance(item, MalformedOrder | MalformedElement) for item in items)
     assert fuzzed.holding() == before
     _told(fuzzed, reading)
     return True
-
-
-def _emergency_due(fuzzed: Fuzzed, value: Bad) -> EmergencyKind | None:
-    """What a value that is by chance a good emergency asks for, unless it was carried out before."""
-    if fuzzed.key.name != keys.EMERGENCY_ACTIONS.name or value.redis_type != "string":
-        return None
-    action: Any = fuzzed.key.reading(value.raw).value
-    return action.action if action and action.confirmed and not emergency._done(fuzzed.world.rt, action) else None
 
 
 def _told(fuzzed: Fuzzed, reading: Reading[Any]) -> None:
@@ -71,11 +63,12 @@ def _told(fuzzed: Fuzzed, reading: Reading[Any]) -> None:
     assert name not in SETTINGS_KEYS or f"{name}: {problem}" in str(fuzzed.settings.invalid)
 
 
-def _followed(fuzzed: Fuzzed, reading: Reading[Any], before: Holding, due: EmergencyKind | None) -> None:
+def _followed(fuzzed: Fuzzed, reading: Reading[Any], before: Holding) -> None:
     """What a good value has to do, and nothing beyond it."""
     now, value, name = fuzzed.holding(), reading.value, fuzzed.key.name
     assert fuzzed.settings.invalid is None and not emergency.pending(fuzzed.world.rt)
     wanted_on, latched = before.on, False
+    due = value.action if fuzzed.due else None
     if name == keys.AUTOTRADING_ENABLED.name and (value.enabled is False or value.source == FRONTEND_SOURCE):
         wanted_on = wanted_on if value.enabled is None else value.enabled
     if name == keys.TRADING_SETTINGS.name and value.enabled is not None:

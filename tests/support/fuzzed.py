@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qbot import configuration, control, emergency, manual
+from qbot import configuration, control, emergency, inputs, manual
 from qbot.contract import keys
 from qbot.contract.key import Key, Reading
 from qbot.control import Settings
@@ -54,6 +54,7 @@ class Fuzzed:
     def __init__(self, world: World, key: Key[Any], on: bool) -> None:
         self.world, self.key, self.on = world, key, on
         self.settings: Settings
+        self.due = False  # whether the last value was by chance an emergency that was still to be carried out
         self._writes = self._deletes = 0
         control.sync_switch(world.rt)
         world.say(keys.TRADING_CONFIG, LIMITS)
@@ -94,6 +95,7 @@ class Fuzzed:
         self.sync()
         emergency.handle(rt)
         manual.process(rt, self.settings, market_hours(rt.market()), rt.market())
+        inputs.handle(rt)
         control.bad_inputs(rt)
 
     def sync(self) -> None:
@@ -136,6 +138,7 @@ class Fuzzed:
         """A bad value, and what the contract says of it."""
         value.put(self.world.redis, self.key)
         reading = self.world.rt.board.read(self.key)
+        self.due = emergency.pending(self.world.rt) and reading.problem is None
         self.look()
         return reading
 
