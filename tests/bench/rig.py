@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import redis
 
-from qbot import clock, execution, risk
+from qbot import clock, execution, reconciliation, risk
 from qbot.contract import keys
 from qbot.contract.board import connect
 from qbot.contract.key import Key
@@ -45,8 +45,12 @@ ROOM = {
 }  # fmt: skip
 ROOMY = dataclasses.replace(
     TradingConfig(), max_position_per_ticker=10**6, max_daily_trades=10**6, cooldown_minutes=0,
-    daily_notional_cap_usd=Decimal(10**9), trading_capital_usd=Decimal(10**9), ml_confidence_threshold=0.5,
+    daily_notional_cap_usd=Decimal(10**9), trading_capital_usd=Decimal(10**9), target_diversification=1_000,
+    ml_confidence_threshold=0.5,
 )  # fmt: skip
+POLL_EVERY_S = 10.0  # of the beat task that does what the listener would have done
+REACT_S = POLL_EVERY_S + 5.0  # and its run
+START_ATTEMPTS, ENTRY_ATTEMPTS = 3, 20
 POLL_S = 0.01  # between two looks at what happened; the times measured do not come from looking
 
 
@@ -85,6 +89,7 @@ class Rig:
     frontend: redis.Redis
     arrivals: Arrivals
     trained: Path
+    refused_starts: int = 0
     _writes: int = 0
 
     # --- a frontend's hand ---
@@ -95,17 +100,22 @@ class Rig:
     def start(self) -> None:
         """The documented writes, and trading is on."""
         if self.switch().latched:
+            wait_until(self._shows_latch, "the latch on the board", every_s=POLL_S)  # as a human would, too
             self.frontend.delete(keys.EMERGENCY_ACTIONS.name)
             self.say(keys.RISK_SETTINGS, ROOM)
             wait_until(lambda: not self.switch().latched, "the release", every_s=POLL_S)
-        self._writes += 1
-        self.say(keys.AUTOTRADING_ENABLED, SESSION | {"timestamp": datetime.now(UTC).isoformat()})
-        self.say(keys.AUTOTRADING_STATUS, "ACTIVE")
-        try:
-            wait_until(lambda: self.switch().on, "trading on", every_s=POLL_S)
-        except TimeoutError as error:
-            told = self.rt.board.read_many((keys.AUTOTRADING_ERROR, keys.AUTOTRADING_BACKEND_STATUS)).readings.values()
-            raise RuntimeError(f"{self.switch()}: {[reading.value for reading in told]}") from error
+        for _ in range(START_ATTEMPTS):
+            self.say(keys.AUTOTRADING_ENABLED, SESSION | {"timestamp": datetime.now(UTC).isoformat()})
+            self.say(keys.AUTOTRADING_STATUS, "ACTIVE")
+            try:
+                return wait_until(lambda: self.switch().on, "trading on", REACT_S, every_s=POLL_S)
+            except TimeoutError:  # seen together with the stop before it, a start is refused: a human asks again
+                self.refused_starts += 1
+        raise RuntimeError(f"trading cannot be started: {self.switch()}")
+
+    def _shows_latch(self) -> bool:
+        risk = self.rt.board.read(keys.RISK_SETTINGS).value
+        return risk is not None and risk.emergency_stop_active is True
 
     def switch(self) -> Switch:
         with transaction(self.rt.engine) as connection:
@@ -114,26 +124,35 @@ class Rig:
     # --- entries that rest ---
 
     def open_entries(self) -> set[str]:
-        """Automatic entries far under the market, committed and sent as a cycle does; their paths at the exchange."""
+        """Automatic entries far under the market, committed and sent as a cycle does; their paths at the exchange.
+
+        A symbol that a real cycle is buying at the moment is left out.
+        """
+        for _ in range(ENTRY_ATTEMPTS):
+            judged = self._judged()
+            placed = execution.send(self.rt.broker, self.rt.engine, execution.orders_of(judged), self.rt.wall)
+            if placed:
+                return {f"/v2/orders/{order.broker_order_id}" for order in placed}
+            clock.pause(1.0)
+        raise RuntimeError(f"no entry was placed: {[one.verdict for one in judged]}")
+
+    def _judged(self) -> list[execution.Judged]:
         self._writes += 1
+        books = reconciliation.reconcile(self.rt.broker, self.rt.engine, self.rt.wall, self.rt.market())
         prices = self.rt.data.latest(list(ENTRIES), self.rt.wall())
         now = self.rt.market()
         limits = {symbol: (prices[symbol].price_usd * FAR).quantize(Decimal("0.01")) for symbol in ENTRIES}
-        proposals = [_entry(symbol, limit, now) for symbol, limit in limits.items()]
         market = risk.Market(
             now=now, state=TradingState.ACTIVE, latched=False, market_open=True, reconciled=True,
-            settings_problem=None, paper_problem=None, account=self.rt.broker.account(),
+            settings_problem=None, paper_problem=None, account=books.account,
             quotes={symbol: quote_of(symbol, str(limit), now) for symbol, limit in limits.items()},
             positions={}, open_orders=(),
         )  # fmt: skip
-        judged = execution.commit(
-            self.rt.engine, proposals, ROOMY, market, cycle_id=f"cbench{self._writes}", revision=1,
-            epoch=self.switch().epoch, snapshot_wall=self.rt.wall(), wall=self.rt.wall(),
+        return execution.commit(
+            self.rt.engine, [_entry(symbol, limit, now) for symbol, limit in limits.items()], ROOMY, market,
+            cycle_id=f"cbench{self._writes}", revision=1, epoch=self.switch().epoch, snapshot_wall=self.rt.wall(),
+            wall=self.rt.wall(),
         )  # fmt: skip
-        placed = execution.send(self.rt.broker, self.rt.engine, execution.orders_of(judged), self.rt.wall)
-        if not placed:
-            raise RuntimeError(f"no entry was placed: {[one.verdict for one in judged]}")
-        return {f"/v2/orders/{order.broker_order_id}" for order in placed}
 
     def wait_for_open_market(self) -> None:
         wait_until(lambda: market_hours(self.rt.market()).is_open, "the market's open", 120.0, every_s=0.1)
