@@ -7,29 +7,31 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
+import beat_schedule
 from qbot.contract import keys
+from qbot.contract.key import Direction
 from qbot.contract.payloads_autotrading import BackendStatus
 from tests.support.servers import wait_until
 from tests.support.whole import SESSION, Whole, whole_system
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
-CORE_KEYS = (
-    keys.TRADING_SETTINGS, keys.TRADING_STATUS, keys.SYSTEM_STATUS, keys.RISK_SETTINGS, keys.PORTFOLIO_POSITIONS,
-    keys.TRADES_LOG, keys.MARKET_STATUS, keys.RISK_STATUS, keys.AUTOTRADING_ENABLED, keys.AUTOTRADING_STATUS,
-    keys.AUTOTRADING_TIMESTAMP, keys.AUTOTRADING_BACKEND_STATUS, keys.AUTOTRADING_SESSION_ACTIVE,
-    keys.AUTOTRADING_LAST_TRADE, keys.AUTOTRADING_ACTIVE_POSITIONS, keys.AUTOTRADING_STATS,
-    keys.AUTOTRADING_LAST_UPDATE, keys.PREDICTIONS_CURRENT, keys.PREDICTIONS_PENDING, keys.MODEL_TRAINED,
-    keys.MODEL_PATHS, keys.MODEL_FEATURES, keys.MODEL_METRICS_HISTORY, keys.ML_TRAINING_STATUS,
-    keys.ML_TRAINING_LOG, keys.LAST_TRAINING_STATS, keys.MARKET_DATA, keys.DYNAMIC_TICKERS,
+TRADING_SHOWS = (  # a start, a training and a trade
+    keys.TRADES_LOG, keys.AUTOTRADING_ENABLED, keys.AUTOTRADING_SESSION_ACTIVE, keys.AUTOTRADING_LAST_TRADE,
+    keys.PREDICTIONS_CURRENT, keys.MODEL_METRICS_HISTORY, keys.ML_TRAINING_STATUS, keys.ML_TRAINING_LOG,
+    keys.LAST_TRAINING_STATS, keys.MODEL_PATHS, keys.MODEL_FEATURES,
 )  # fmt: skip
+OF_A_SESSION = {keys.AUTOTRADING_SESSION_ACTIVE.name, keys.AUTOTRADING_ERROR.name}  # they come and go with it
+WHOLE_S = 90.0  # a frontend that follows has all of it sooner; the slowest key comes once a minute
+OFF_S = 3.0  # well under the poll's ten seconds, with room for a busy machine
 KILLED = (
-    "exchange", "stream", "worker-trading", "worker-data", "worker-emergency", "worker-misc", "worker-training",
-    "beat", "flower", "redis", "postgres",
+    "listener", "exchange", "stream", "worker-trading", "worker-data", "worker-emergency", "worker-misc",
+    "worker-training", "beat", "flower", "redis", "postgres",
 )  # fmt: skip
 
 
@@ -62,6 +64,43 @@ def broker_positions(whole: Whole) -> dict[str, float]:
     return {position["symbol"]: float(position["qty"]) for position in whole.at_exchange("positions")}
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A FLUSHALL between two cycles: when, and what was there before."""
+
+    at: datetime
+    backend_keys: set[str]
+    orders: set[str]
+
+
+@pytest.fixture(scope="module")
+def lost(whole: Whole) -> Lost:
+    """The board is emptied while QBot trades, right after a cycle: none that began before can send anything now."""
+    whole.make_administrator()
+    status(whole, BackendStatus.RUNNING)
+    whole.check(WHOLE_S)
+    earlier = whole.value(keys.TRADING_STATUS).last_run
+    wait_until(lambda: whole.value(keys.TRADING_STATUS).last_run > earlier, "a cycle", 60, every_s=0.05)
+    backend = [key for key in keys.ENTRIES.values() if key.direction is Direction.BACKEND and not key.pattern]
+    there = {name for name, reading in whole.board.read_many(backend).readings.items() if reading.present}
+    orders = ids(whole)
+    return Lost(at=whole.flush_all(), backend_keys=there, orders=orders)
+
+
+def ids(whole: Whole) -> set[str]:
+    """QBot's own orders at the exchange, the legs left out."""
+    found = whole.at_exchange("orders?status=all&limit=500&nested=true")
+    return {order["client_order_id"] for order in found if order["client_order_id"].startswith("qbot-")}
+
+
+def cycles_since(whole: Whole, at: datetime) -> int:
+    return len(whole.rows("SELECT name FROM task_ticks WHERE name = 'trade_bot' AND started_at > :at", at=at))
+
+
+def decisions(whole: Whole) -> int:
+    return int(whole.rows("SELECT count(*) FROM decisions")[0][0])
+
+
 def test_nothing_is_traded_before_a_frontend_says_so(whole: Whole) -> None:
     status(whole, BackendStatus.STOPPED)
     assert whole.at_exchange("orders?status=all") == []
@@ -75,13 +114,13 @@ def test_the_documented_writes_start_trading_and_a_trade_is_filled(whole: Whole)
     no_order_twice_and_books_agree(whole)
 
 
-def test_every_core_key_is_present_and_valid(whole: Whole) -> None:
-    def problems() -> dict[str, str | None]:
-        found = whole.board.read_many(CORE_KEYS).readings
-        return {name: reading.problem for name, reading in found.items() if reading.problem or not reading.present}
-
-    wait_until(lambda: not problems(), "every core key", 60, every_s=0.5)
-    assert problems() == {}
+def test_every_documented_key_is_valid_and_fresh_or_absent_for_a_named_reason(whole: Whole) -> None:
+    found = whole.check(WHOLE_S)
+    verdicts = {each["key"]: (each["status"], each["reason"]) for each in found["keys"]}
+    assert {key: said for key, said in verdicts.items() if said[0] not in ("ok", "absent")} == {}
+    assert found["unknown"] == [] and verdicts.keys() == keys.ENTRIES.keys()
+    assert all(reason for status, reason in verdicts.values() if status == "absent")
+    assert {each.name for each in TRADING_SHOWS} <= {key for key, said in verdicts.items() if said[0] == "ok"}
 
 
 def test_an_order_leads_back_to_its_forecast_artifact_settings_and_verdict(whole: Whole) -> None:
@@ -144,6 +183,47 @@ def test_after_all_that_cycles_go_on(whole: Whole) -> None:
     wait_until(last_run, "a cycle without an error", 60, every_s=0.5)
     earlier = last_run()
     wait_until(lambda: last_run() not in (None, earlier), "a further cycle", 90, every_s=0.5)
+
+
+# --- the board is lost ------------------------------------------------------------------------------------------------
+
+
+def test_flushall_turns_trading_off_before_anything_is_sent(whole: Whole, lost: Lost) -> None:
+    wait_until(lambda: whole.rows('SELECT "on" FROM switch') == [(False,)], "off", OFF_S, every_s=0.01)
+    print(f"off within {(datetime.now(UTC) - lost.at).total_seconds():.2f} s")
+    status(whole, BackendStatus.STOPPED, 10.0)
+    later = whole.rows("SELECT max(started_at) FROM task_ticks WHERE name = 'trade_bot'")[0][0]
+    wait_until(lambda: cycles_since(whole, later) >= 1, "one more cycle", 60, every_s=0.5)
+    assert whole.rows("SELECT client_order_id FROM intents WHERE created_at_wall > :at", at=lost.at) == []
+    assert ids(whole) == lost.orders
+
+
+def test_the_board_is_built_again_by_itself(whole: Whole, lost: Lost) -> None:
+    found = whole.check(WHOLE_S)
+    verdicts = {each["key"]: (each["status"], each["reason"]) for each in found["keys"]}
+    assert {key: said for key, said in verdicts.items() if said[0] not in ("ok", "absent")} == {}
+    again = {key for key, said in verdicts.items() if said[0] == "ok"}
+    assert lost.backend_keys - OF_A_SESSION - again == set()
+
+
+def test_beat_and_the_workers_of_every_queue_go_on_without_what_was_lost(whole: Whole, lost: Lost) -> None:
+    queue_of = {entry.name: entry.queue for entry in beat_schedule.ENTRIES}
+
+    def reached() -> set[str]:
+        ran = whole.rows("SELECT name FROM task_ticks WHERE started_at > :at", at=lost.at)
+        return {queue_of[name] for (name,) in ran if name in queue_of}
+
+    wait_until(lambda: reached() == set(queue_of.values()), "a tick of every queue", 90, every_s=0.5)
+    assert {each["state"] for each in whole.processes()} == {"running"}
+
+
+def test_after_that_a_new_start_trades_again(whole: Whole, lost: Lost) -> None:
+    assert whole.rows('SELECT "on" FROM switch') == [(False,)]
+    whole.begin_trading()
+    status(whole, BackendStatus.RUNNING)
+    before = decisions(whole)
+    wait_until(lambda: decisions(whole) > before, "signals judged again", 90, every_s=0.5)
+    no_order_twice_and_books_agree(whole)
 
 
 def test_ctrl_c_leaves_no_process_and_no_port(whole: Whole) -> None:
