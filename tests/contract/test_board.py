@@ -318,6 +318,13 @@ def test_nonsense_is_not_announced(board: Board, raw: redis.Redis, nonsense: str
     assert _heard(updates, 0) == []
 
 
+def test_what_is_announced_can_be_read_by_any_parser(board: Board, raw: redis.Redis) -> None:
+    updates = _listen(raw, "qbot:updates")
+    raw.set("trading_settings", '{"enabled": true, "colour": [NaN, 1e400], "updated_by": "NaN"}')
+    assert board.announce(keys.TRADING_SETTINGS, now=NOW) > 0
+    assert _heard(updates, 1)[0]["value"] == {"enabled": True, "updated_by": "NaN"}
+
+
 def test_of_two_writers_the_one_whose_values_were_taken_later_wins(board: Board) -> None:
     later, earlier = NOW + timedelta(seconds=1), NOW
     board.write_many([(keys.AUTOTRADING_ERROR, "new"), (keys.AUTOTRADING_LAST_UPDATE, later)], now=NOW, taken_at=later)
