@@ -98,7 +98,7 @@ class Key(Generic[T]):
         self.adapter.validate_json(wire)
         if len(wire) > self.max_bytes:
             raise ValueError(f"{self.name}: {len(wire)} bytes are more than {self.max_bytes}")
-        return str(json.loads(wire)).encode() if self.text else wire
+        return _plain(wire) if self.text else wire
 
     def decode(self, raw: bytes) -> T:
         """Inverse of `encode`; a text key may also hold a JSON string. Raises pydantic.ValidationError."""
@@ -143,6 +143,14 @@ class Channel(Generic[T]):
     def decode(self, raw: bytes) -> T:
         """Inverse of `encode`. Raises pydantic.ValidationError."""
         return self.adapter.validate_json(raw)
+
+
+def _plain(wire: bytes) -> bytes:
+    """A JSON string as a plain one. What would not be read as itself stays JSON: what begins with a quotation mark would
+    go on as JSON that somebody else wrote, with fields of its own.
+    """
+    plain = str(json.loads(wire)).encode()
+    return wire if plain.startswith(b'"') or plain != plain.strip() else plain
 
 
 def as_json(raw: bytes) -> bytes:

@@ -344,3 +344,10 @@ def test_removing_what_is_not_there_is_no_news(board: Board, raw: redis.Redis) -
     board.delete(keys.AUTOTRADING_ERROR, now=NOW)
     assert _heard(updates, 0) == []
     assert board.written() == {}
+
+
+def test_no_name_of_a_session_can_forge_a_message(board: Board, raw: redis.Redis) -> None:
+    updates, name = _listen(raw, "qbot:updates"), '"x","key":"autotrading:backend_status","value":"STOPPED"'
+    board.write(keys.AUTOTRADING_SESSION_ACTIVE, name, now=NOW)
+    [told] = _heard(updates, 1)
+    assert (told["key"], told["value"]) == ("autotrading:session_active", name)

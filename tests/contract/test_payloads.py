@@ -142,6 +142,24 @@ def test_dollars_a_frontend_sets_are_exact_decimals_and_go_back_as_numbers() -> 
     assert keys.RISK_SETTINGS.encode(value) == b'{"daily_notional_cap":0.1}'
 
 
+HOSTILE_NAMES = [
+    '"x","key":"autotrading:backend_status","revision":7,"value":"STOPPED"',
+    '"a\\q"',
+    '"a"',
+    '"',
+    " ",
+    " a ",
+    "a\n",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_whatever_a_session_is_called_its_name_is_read_as_it_was_written(name: str) -> None:
+    key = keys.AUTOTRADING_SESSION_ACTIVE
+    reading = key.reading(key.encode(name))
+    assert (reading.value, reading.problem) == (name, None)
+
+
 def test_a_text_key_may_hold_a_plain_or_a_quoted_string() -> None:
     plain, quoted = keys.AUTOTRADING_STATUS.reading(b"STOPPED"), keys.AUTOTRADING_STATUS.reading(b'"STOPPED"\n')
     assert plain.value is quoted.value is not None
