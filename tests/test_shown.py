@@ -47,6 +47,13 @@ def test_a_critical_alert_stays_until_it_is_acknowledged_and_others_go_when_they
     assert standing(world, after=timedelta(days=9)) == []
 
 
+def test_no_number_of_others_pushes_out_what_waits_for_a_human(world: World) -> None:
+    flood = [alert(n, f"t{n}", minutes=1, severity="WARNING") for n in range(2, 2 + shown.ALERTS_MAX)]
+    found = standing(world, alert(1, "crash"), *flood, after=timedelta(minutes=2))
+    assert len(found) == shown.ALERTS_MAX
+    assert found[-1] == "a1"
+
+
 def test_trouble_that_is_told_every_hour_stands_there_once_and_seen_once_it_is_gone(world: World) -> None:
     hourly = [alert(number, minutes=60 * number) for number in range(3)]
     other = alert(9, symbol="AAPL", minutes=200)

@@ -98,8 +98,11 @@ def standing_alerts(connection: Connection, wall: datetime) -> list[Row]:
     last = sa.select(alerts).ext(distinct_on(*same)).order_by(*same, alerts.c.triggered_at_wall.desc()).subquery()
     waits = sa.and_(last.c.severity == "CRITICAL", sa.not_(last.c.acknowledged))
     query = sa.select(last).where(sa.or_(last.c.expires_at_wall > wall, waits))
-    query = query.order_by(last.c.triggered_at_wall.desc(), last.c.alert_id)
-    return [dict(row) for row in connection.execute(query.limit(ALERTS_MAX)).mappings()]
+    newest = (last.c.triggered_at_wall.desc(), last.c.alert_id)
+    # However many others there are, those that wait for a human are not pushed out by them.
+    kept = query.order_by(waits.desc(), *newest).limit(ALERTS_MAX)
+    rows = [dict(row) for row in connection.execute(kept).mappings()]
+    return sorted(rows, key=lambda row: row["triggered_at_wall"], reverse=True)
 
 
 def last_ticks(connection: Connection) -> dict[str, datetime]:
