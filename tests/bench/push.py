@@ -5,6 +5,7 @@ Every time runs from just before the write is sent until the exchange has the re
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -55,7 +56,7 @@ def run(quick: bool = False) -> Iterator[str]:
         yield (
             f"load: {psutil.cpu_percent():.0f} % of {os.cpu_count()} cores, {os.getloadavg()[0]:.1f} running;"
             f" {found.trainings() - trained} trainings, {_decisions(found) - decisions} decisions in {seconds:.0f} s;"
-            f" {found.refused_starts} starts asked for again"
+            f" {found.repeated} starts or releases asked for again"
         )
 
 
@@ -190,6 +191,5 @@ PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 
 
 def _at(values: list[float], share: float) -> float:
-    """The value that a share of all does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    """The least value that this share of all does not exceed."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]

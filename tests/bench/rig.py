@@ -89,7 +89,7 @@ class Rig:
     frontend: redis.Redis
     arrivals: Arrivals
     trained: Path
-    refused_starts: int = 0
+    repeated: int = 0  # starts and releases that had to be asked for again
     _writes: int = 0
 
     # --- a frontend's hand ---
@@ -100,18 +100,27 @@ class Rig:
     def start(self) -> None:
         """The documented writes, and trading is on."""
         if self.switch().latched:
-            wait_until(self._shows_latch, "the latch on the board", every_s=POLL_S)  # as a human would, too
-            self.frontend.delete(keys.EMERGENCY_ACTIONS.name)
-            self.say(keys.RISK_SETTINGS, ROOM)
-            wait_until(lambda: not self.switch().latched, "the release", every_s=POLL_S)
+            self._release()
         for _ in range(START_ATTEMPTS):
             self.say(keys.AUTOTRADING_ENABLED, SESSION | {"timestamp": datetime.now(UTC).isoformat()})
             self.say(keys.AUTOTRADING_STATUS, "ACTIVE")
             try:
                 return wait_until(lambda: self.switch().on, "trading on", REACT_S, every_s=POLL_S)
             except TimeoutError:  # seen together with the stop before it, a start is refused: a human asks again
-                self.refused_starts += 1
+                self.repeated += 1
         raise RuntimeError(f"trading cannot be started: {self.switch()}")
+
+    def _release(self) -> None:
+        """As the client does it: a release that QBot has not seen is repeated."""
+        self.frontend.delete(keys.EMERGENCY_ACTIONS.name)
+        for _ in range(START_ATTEMPTS):
+            wait_until(self._shows_latch, "the latch on the board", every_s=POLL_S)
+            self.say(keys.RISK_SETTINGS, ROOM)
+            try:
+                return wait_until(lambda: not self.switch().latched, "the release", REACT_S, every_s=POLL_S)
+            except TimeoutError:
+                self.repeated += 1
+        raise RuntimeError(f"the emergency stop cannot be released: {self.switch()}")
 
     def _shows_latch(self) -> bool:
         risk = self.rt.board.read(keys.RISK_SETTINGS).value
