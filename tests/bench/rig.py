@@ -138,6 +138,7 @@ class Rig:
         A symbol that a real cycle is buying at the moment is left out.
         """
         for _ in range(ENTRY_ATTEMPTS):
+            self.wait_for_open_market()
             judged = self._judged()
             placed = execution.send(self.rt.broker, self.rt.engine, execution.orders_of(judged), self.rt.wall)
             if placed:
