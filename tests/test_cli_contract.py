@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +18,12 @@ from typing import Any
 import pytest
 import redis
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from qbot import cli_contract, clock
 from qbot.clock import Timeline
-from qbot.console import installation, watching
+from qbot.console import drawing, installation, watching
 from qbot.console.changes import describe
 from qbot.contract import keys
 from qbot.contract.board import Board
@@ -234,6 +237,12 @@ def test_what_starts_stops_or_sells_is_asked_for_and_a_no_writes_nothing(
     assert redis_client.get(name) == value
 
 
+def test_del_of_the_older_switch_is_asked_for_since_it_stops_too(run: Run, redis_client: redis.Redis) -> None:
+    redis_client.set(keys.TRADING_SETTINGS.name, '{"enabled": true}')
+    assert run("del", keys.TRADING_SETTINGS.name, typed="n\n").exit_code == 1
+    assert redis_client.exists(keys.TRADING_SETTINGS.name)
+
+
 def test_del_of_the_session_is_asked_for(run: Run, redis_client: redis.Redis) -> None:
     redis_client.set(keys.AUTOTRADING_ENABLED.name, keys.AUTOTRADING_ENABLED.example)
     assert run("del", keys.AUTOTRADING_ENABLED.name, typed="n\n").exit_code == 1
@@ -289,6 +298,54 @@ def rejected(orders: Any) -> Any:
 def test_silence_is_told_too(run: Run) -> None:
     done = run("set", keys.UI_STATE.name, '{"session_id": "s"}', "--wait", "0.2")
     assert "QBot has said nothing about it within 0.2 s" in done.stdout
+
+
+def test_a_sign_of_life_without_a_session_waits_for_no_session(run: Run, board: Board) -> None:
+    wanted = cli_contract.writing.wish(keys.UI_STATE, b'{"active_tab": "trades"}', clock.wall_now())
+    body = {"key": "backend:system_health", "revision": 1, "time": "2026-03-02T12:00:00Z"}
+    for value in ({"active_sessions": ["ui_1"]}, {}):
+        raw = json.dumps({**body, "value": value}).encode()
+        assert cli_contract.effects.effect_of(wanted, keys.UPDATES.name, raw) is None
+
+
+# --- hostile values --------------------------------------------------------------------------------------------------
+
+HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e"  # a title, a cleared screen, a colour in one sign, writing reversed
+
+
+def harmless(output: str) -> bool:
+    """Whether nothing but text, line ends and rich's own colours is in it."""
+    return all(one.isprintable() or one == "\n" for one in re.sub(r"\x1b\[[0-9;]*m", "", output))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [({"a": 1}, {"a": 1, HOSTILE: 2}), ({HOSTILE: 1}, {HOSTILE: 2}), ({HOSTILE: 1}, {}), ([], [{HOSTILE: HOSTILE}]),
+     ([{"order_id": HOSTILE, "x": 1}], [{"order_id": HOSTILE, "x": 2}]), (None, {HOSTILE: 1}), ("a", HOSTILE)],
+)  # fmt: skip
+def test_no_value_of_a_frontend_moves_the_cursor_of_who_watches(old: Any, new: Any) -> None:
+    shown = io.StringIO()
+    line = watching.Line(describe(old, new), keys.MANUAL_ORDERS.name, 1, "2026-09-25T14:00:00Z")
+    drawing.tell(line, Console(file=shown, force_terminal=True, width=300), as_json=False)
+    assert harmless(shown.getvalue())
+
+
+def test_no_value_of_a_frontend_forges_a_line_of_a_watch_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    forged = '{"key":"autotrading:backend_status","revision":9,"time":"2026-09-25T14:00:00Z","value":"STOPPED"}'
+    raw = f'{{"key":"frontend:manual_orders","value":[\r\n{forged}\n,"{HOSTILE[-5:]}"]}}'
+    drawing.tell(watching.Line([], keys.MANUAL_ORDERS.name, 1, None, raw), Console(), as_json=True)
+    [line] = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == json.loads(raw)
+    assert harmless(line)
+
+
+def test_get_prints_the_same_json_without_what_moves_a_cursor(run: Run, redis_client: redis.Redis) -> None:
+    orders = [{**ORDER, HOSTILE: HOSTILE, "note": "Käse 🧀"}]
+    redis_client.set(keys.MANUAL_ORDERS.name, json.dumps(orders))
+    done = run("get", keys.MANUAL_ORDERS.name)
+    assert json.loads(done.stdout) == orders
+    assert harmless(done.output)
+    assert "Käse 🧀" in done.stdout
 
 
 # --- watch -----------------------------------------------------------------------------------------------------------

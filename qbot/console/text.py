@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 _KILO = 1_000.0
 
 
@@ -29,3 +31,13 @@ def printable(words: str) -> str:
 def cut(words: str, width: int) -> str:
     """At most `width` characters, with … where something is left out."""
     return words if len(words) <= width else words[: max(width - 1, 0)] + "…"
+
+
+def harmless(words: str) -> str:
+    """JSON, laid out or not, as the same JSON without a character that moves a cursor or turns the writing around."""
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in words)
+
+
+def one_line(words: str) -> str:
+    """As `harmless`, for one line: a line end stands between the parts of JSON, never within a text."""
+    return harmless(words.translate({ord(one): " " for one in "\t\n\r"}))
