@@ -21,7 +21,8 @@ from qbot.stack.supervise import Program
 
 SERVERS, EXCHANGE, WORKERS = range(3)  # stages
 DJANGO = {"DJANGO_SETTINGS_MODULE": "qbot.web.settings"}
-TRAINING_NICE = 10
+# Where the processors are busy, what may wait does: a stop needs several processes in a row to run at once.
+NICE = {"data": 5, "misc": 5, "flower": 5, "training": 10}
 # queue → processes; the order in which they are started
 POOLS = {"emergency": 1, "trading": 2, "data": 2, "misc": 1, "training": 1}
 
@@ -77,7 +78,11 @@ def workers(settings: Settings, env: dict[str, str], training_env: dict[str, str
         "--inspect_timeout=2000",
     )
     flower = Program(
-        "flower", _celery("flower", *flower_args), flower_env, WORKERS, lambda _pid: ports.answers(settings.flower_port)
+        "flower",
+        _celery("flower", *flower_args, nice=NICE["flower"]),
+        flower_env,
+        WORKERS,
+        lambda _pid: ports.answers(settings.flower_port),
     )
     return [listener, *pools, stream, beat, flower]
 
@@ -87,7 +92,7 @@ def _worker(settings: Settings, queue: str, processes: int, env: dict[str, str])
         "worker",
         *("-n", f"{queue}@qbot", "-Q", queue, "-c", str(processes), "-P", "prefork", "-l", settings.log_level),
         *("--without-gossip", "--without-mingle"),
-        nice=TRAINING_NICE if queue == "training" else 0,
+        nice=NICE.get(queue, 0),
     )
     return _with_ready_file(settings, f"worker-{queue}", args, env | {"QBOT_QUEUE": queue})
 
