@@ -17,7 +17,7 @@ from rich.text import Text
 from qbot import clock
 from qbot.console import checks, describing, drawing, effects, installation, watching, writing
 from qbot.console.installation import Installation
-from qbot.console.text import cut, printable
+from qbot.console.text import cut, harmless, printable
 from qbot.contract import keys
 from qbot.contract.checking import Looked, Report, check, judge
 from qbot.contract.looking import fetch, look, stamps
@@ -139,7 +139,7 @@ def get(context: typer.Context, name: KeyName) -> None:
         typer.echo(cut(printable(one.raw[:SHOWN_BYTES].decode(errors="replace")), SHOWN_BYTES))
         raise typer.Exit(1)
     value = key.adapter.dump_python(one.reading.value, mode="json", exclude_unset=True)
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(harmless(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 @app.command()

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from qbot import cli_contract, clock
 from qbot.clock import Timeline
-from qbot.console import drawing, installation, watching
+from qbot.console import drawing, effects, installation, watching, writing
 from qbot.console.changes import describe
 from qbot.contract import keys
 from qbot.contract.board import Board
@@ -267,9 +267,9 @@ def test_a_key_that_somebody_wrote_while_one_was_asked_is_left_as_it_is(
 ) -> None:
     key, client = keys.RISK_SETTINGS, redis.Redis.from_url(redis_server.url)
     redis_client.set(key.name, '{"cooldown_minutes": 9}')
-    wanted = cli_contract.writing.wish(key, b'{"cooldown_minutes": 5}', clock.wall_now())
-    with pytest.raises(cli_contract.writing.Refused, match="changed by somebody else"):
-        cli_contract.writing.carry_out(client, wanted, b'{"cooldown_minutes": 30}')
+    wanted = writing.wish(key, b'{"cooldown_minutes": 5}', clock.wall_now())
+    with pytest.raises(writing.Refused, match="changed by somebody else"):
+        writing.carry_out(client, wanted, b'{"cooldown_minutes": 30}')
     assert redis_client.get(key.name) == '{"cooldown_minutes": 9}'
     client.close()
 
@@ -301,11 +301,11 @@ def test_silence_is_told_too(run: Run) -> None:
 
 
 def test_a_sign_of_life_without_a_session_waits_for_no_session(run: Run, board: Board) -> None:
-    wanted = cli_contract.writing.wish(keys.UI_STATE, b'{"active_tab": "trades"}', clock.wall_now())
+    wanted = writing.wish(keys.UI_STATE, b'{"active_tab": "trades"}', clock.wall_now())
     body = {"key": "backend:system_health", "revision": 1, "time": "2026-03-02T12:00:00Z"}
     for value in ({"active_sessions": ["ui_1"]}, {}):
         raw = json.dumps({**body, "value": value}).encode()
-        assert cli_contract.effects.effect_of(wanted, keys.UPDATES.name, raw) is None
+        assert effects.effect_of(wanted, keys.UPDATES.name, raw) is None
 
 
 # --- hostile values --------------------------------------------------------------------------------------------------

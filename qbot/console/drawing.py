@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qbot.console.changes import Part
-from qbot.console.text import printable
+from qbot.console.text import one_line, printable
 from qbot.console.watching import Line
 from qbot.contract import keys
 from qbot.contract.key import Direction
@@ -32,7 +32,7 @@ def tell(line: Line, console: Console, as_json: bool) -> None:
     if line.key is None:
         typer.secho(f"-- {line.words[0].words}", fg="yellow", err=as_json)
     elif as_json:
-        sys.stdout.write(f"{line.raw}\n")
+        sys.stdout.write(f"{one_line(line.raw or '')}\n")
     else:
         text = as_text(line)
         text.truncate(width(console), overflow="ellipsis")
@@ -63,4 +63,4 @@ def table(rows: Iterable[Sequence[str]], styles: Sequence[str], first: int | Non
 
 
 def _words(parts: Sequence[Part]) -> Text:
-    return Text(", ").join(Text(part.words, TREND[part.direction]) for part in parts)
+    return Text(", ").join(Text(printable(part.words), TREND[part.direction]) for part in parts)

@@ -165,8 +165,9 @@ def _of_training(_: Wish, update: Update) -> Effect | None:
 def _of_sessions(wanted: Wish, update: Update) -> Effect | None:
     if update.key != keys.SYSTEM_HEALTH.name or not isinstance(update.value, dict):
         return None
-    sessions = json.dumps(update.value.get("active_sessions"))
-    return Effect(f"active_sessions: {sessions}") if wanted.value and wanted.value.session_id in sessions else None
+    sessions = update.value.get("active_sessions") or []
+    mine = wanted.value is not None and wanted.value.session_id in sessions
+    return Effect(f"active_sessions: {json.dumps(sessions)}") if mine else None
 
 
 _SPECIAL: dict[str, Callable[[Wish, Update], Effect | None]] = {

@@ -76,7 +76,7 @@ def wish(key: Key[Any], wire: bytes, now: datetime) -> Wish:
 def removal(key: Key[Any]) -> Wish:
     """A DEL of a frontend's key. Raises Refused for QBot's keys."""
     _frontends(key)
-    stops = key.name == keys.AUTOTRADING_ENABLED.name
+    stops = key.name in (keys.AUTOTRADING_ENABLED.name, keys.TRADING_SETTINGS.name)
     return Wish(key, None, None, "QBot stops trading and cancels open entries; resting stops stay" if stops else None)
 
 
