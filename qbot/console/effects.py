@@ -165,8 +165,8 @@ def _of_training(_: Wish, update: Update) -> Effect | None:
 def _of_sessions(wanted: Wish, update: Update) -> Effect | None:
     if update.key != keys.SYSTEM_HEALTH.name or not isinstance(update.value, dict):
         return None
-    sessions = update.value.get("active_sessions") or []
-    mine = wanted.value is not None and wanted.value.session_id in sessions
+    sessions = update.value.get("active_sessions")
+    mine = wanted.value is not None and isinstance(sessions, list) and wanted.value.session_id in sessions
     return Effect(f"active_sessions: {json.dumps(sessions)}") if mine else None
 
 
