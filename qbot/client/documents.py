@@ -151,7 +151,13 @@ def with_order(orders: Orders | None, new: ManualOrder) -> Orders | None:
 
 
 def with_last(items: tuple[Any, ...] | None, new: BaseModel, identity: str) -> tuple[Any, ...] | None:
-    """A list with one more element, without its oldest where it is long; None when one of its identity is in it."""
+    """As `with_new`, without the oldest where it is long."""
+    more = with_new(items, new, identity)
+    return None if more is None else more[-LIST_KEPT:]
+
+
+def with_new(items: tuple[Any, ...] | None, new: BaseModel, identity: str) -> tuple[Any, ...] | None:
+    """A list with one more element; None when one of its identity is in it."""
     found = items or ()
     known = {getattr(one, identity, None) for one in found}
-    return None if getattr(new, identity) in known else (*found, new)[-LIST_KEPT:]
+    return None if getattr(new, identity) in known else (*found, new)

@@ -22,7 +22,9 @@ class EmergencyLatched(QBotError):
 
 
 class StartNotTakenUp(QBotError):
-    """QBot did not take up the start in time. It was withdrawn, so that it does not come true later."""
+    """QBot did not take up the start in time. It was withdrawn, so that it does not come true later; where Redis cannot
+    be reached for that, the message says that it may stand.
+    """
 
 
 class NotInTime(QBotError):

@@ -149,14 +149,17 @@ class Requests(Reader):
         self._link.change(keys.ALERT_ACKNOWLEDGEMENTS, lambda old: documents.with_last(old, seen, "alert_id"))
 
     def price_alert(self, symbol: str, *, above: Any = None, below: Any = None, note: str = "") -> str:
-        """Asks to be told when a price crosses a level, once; returns the id of the request. USD a share."""
+        """Asks to be told when a price crosses a level, once; returns the id of the request. USD a share.
+
+        Raises ValueError where the list is full: no level leaves it but by `remove_price_alert`.
+        """
         alert_id = self._new_id("price_alert")
         document = {
             "price_alert_id": alert_id, "symbol": symbol, "above": above, "below": below, "note": note,
             "created_at": self._now(), "session_id": self.session_id,
         }  # fmt: skip
         level = documents.model(keys.PRICE_ALERTS.name, PriceAlert, document)
-        self._link.change(keys.PRICE_ALERTS, lambda old: documents.with_last(old, level, "price_alert_id"))
+        self._link.change(keys.PRICE_ALERTS, lambda old: documents.with_new(old, level, "price_alert_id"))
         return alert_id
 
     def remove_price_alert(self, price_alert_id: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from qbot import clock
 from qbot.client import documents
 from qbot.client.documents import Writes
-from qbot.client.errors import EmergencyLatched, NotInTime, StartNotTakenUp
+from qbot.client.errors import EmergencyLatched, NotInTime, StartNotTakenUp, WrongPassword
 from qbot.client.following import Change, ChangeKind, Following
 from qbot.client.link import Link
 from qbot.contract import keys
@@ -19,10 +19,12 @@ from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.contract.payloads_backend import ActiveOrder, Alert
 from qbot.contract.payloads_orders import EmergencyAction, EmergencyKind
 from qbot.contract.payloads_trading import PortfolioPosition
+from qbot.errors import BoardUnavailable
 
 T = TypeVar("T")
 LOOKED_WITHIN_S = 75.0  # monitor_autotrading_frontend, the net under the listener, comes once a minute
 LATCHED = "the emergency stop is latched; release it first (risk_settings.emergency_stop_active = false)"
+MAY_STAND = "the start may stand and come true later, for it could not be withdrawn; stop when Redis is back"
 START_KEYS: tuple[Key[Any], ...] = (
     keys.AUTOTRADING_SESSION_ACTIVE,
     keys.AUTOTRADING_LAST_UPDATE,
@@ -95,6 +97,20 @@ def await_start(
     """
     if _latched(link.read([keys.RISK_SETTINGS])[keys.RISK_SETTINGS].value):
         raise EmergencyLatched(LATCHED)
+    try:
+        return _start(waiting, link, writes, session_id, wall, wait_s)
+    except (BoardUnavailable, WrongPassword) as error:  # once written, a start must not be taken for one that was not
+        raise StartNotTakenUp(f"{MAY_STAND}: {error}") from error
+
+
+def _start(
+    waiting: Callable[[Sequence[Key[Any]]], Wait],
+    link: Link,
+    writes: Writes,
+    session_id: str,
+    wall: Callable[[], datetime],
+    wait_s: float,
+) -> BackendStatus | None:
     written = link.write(writes)
     wait = waiting(START_KEYS)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import redis
@@ -17,8 +20,9 @@ from qbot.client import EmergencyLatched, NotInTime, OrderNotFinal, QBotClient, 
 from qbot.contract import keys
 from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.contract.payloads_orders import ManualOrderStatus
+from tests.support.exchange import ManualClock
 from tests.support.runtime import World, limit_entry
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, redis_running, wait_until
 
 START = {"buy_threshold_pct": 0.001, "sell_threshold_pct": 0.001, "max_position_per_trade": 5, "strategy": "MODERATE"}
 ON = {BackendStatus.RUNNING, BackendStatus.MARKET_CLOSED}
@@ -98,6 +102,20 @@ def test_a_start_without_qbot_is_told_and_withdrawn(
         client.start(**START, wait_s=0.2)
     pipeline.monitor_autotrading_frontend(world.rt)
     assert client.get(keys.AUTOTRADING_SESSION_ACTIVE).value is None
+
+
+def test_a_start_that_cannot_be_withdrawn_is_told_to_stand(tmp_path: Path, wall: ManualClock) -> None:
+    with redis_running(tmp_path) as server:
+        client = QBotClient(
+            server.host, server.port, server.frontend_password, username="frontend", wall=wall, patience_s=0.2
+        )
+        with ThreadPoolExecutor(1) as frontend:
+            started = frontend.submit(client.start, **START, wait_s=1.0)
+            wait_until(lambda: client.get(keys.AUTOTRADING_ENABLED).value is not None, "the start")
+            os.kill(server.pid, signal.SIGKILL)
+            with pytest.raises(StartNotTakenUp, match="may stand and come true later"):
+                started.result(30)
+    client.close()
 
 
 def test_what_stood_there_before_qbot_went_away_is_no_answer(world: World, client: QBotClient) -> None:

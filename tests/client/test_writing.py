@@ -320,6 +320,16 @@ def test_acknowledgements_of_two_frontends_stand_side_by_side(make: MakeClient, 
     ]  # fmt: skip
 
 
+def test_no_level_that_is_watched_leaves_for_a_new_one(client: QBotClient, redis_client: redis.Redis) -> None:
+    watched = [{"price_alert_id": f"p{n}", "symbol": "AAPL", "above": 900} for n in range(999)]
+    redis_client.set("frontend:price_alerts", json.dumps(watched))
+    client.price_alert("AAPL", above=901)
+    with pytest.raises(ValueError, match="at most 1000 items"):
+        client.price_alert("AAPL", above=902)
+    found = stands(redis_client)["frontend:price_alerts"]
+    assert [level["above"] for level in found] == [900] * 999 + [901]
+
+
 # --- the connection ---------------------------------------------------------------------------------------------------
 
 
