@@ -14,7 +14,7 @@ from pathlib import Path
 from qbot import clock, limits
 from qbot.pipeline import HISTORY
 from qbot.settings import settings
-from qbot.stack.programs import TRAINING_NICE
+from qbot.stack.programs import NICE
 from qbot.store import bars
 from qbot.store.engine import make_engine, transaction
 from qbot.training_process import run_training
@@ -23,7 +23,7 @@ from qbot.training_types import TrainingRequest
 
 def main(done: Path) -> None:
     """Until it is killed."""
-    os.nice(TRAINING_NICE)
+    os.nice(NICE["training"])
     values, now = settings(), clock.market_now()
     symbols = tuple(filter(None, values.tickers.split(","))) or limits.DEFAULT_TICKERS
     with transaction(make_engine(values.postgres_url)) as connection:
