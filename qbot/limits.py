@@ -21,6 +21,7 @@ BOARD_UPDATE_ATTEMPTS = 200  # of one compare-and-set: each round one writer win
 # What humans do at their interfaces, in wall time.
 UI_SESSION_TIMEOUT_S = 180  # interfaces write every few seconds; the net beneath the listener looks once a minute
 UI_SESSIONS_KEPT_S = 30 * 86_400  # to look back on who was there
+UI_SESSIONS_MAX = 10_000  # however many ids a frontend makes up, the table stays small
 UI_SESSIONS_SHOWN = 100  # nobody has that many interfaces open: beyond it the newest count
 PRICE_ALERT_SHOWN_S = 86_400  # a human who watches a level looks at least once a day
 

@@ -65,7 +65,7 @@ def observe(rt: Runtime, key: Key[Any] | None = None) -> None:
         ended = []
         if key is None:  # only here: writers of sessions that wait for one another take them in one order
             ended = sightings.end_stale(connection, now - TIMEOUT, now + TIMEOUT, now)
-            sightings.forget(connection, now - KEPT)
+            sightings.forget(connection, now - KEPT, limits.UI_SESSIONS_MAX)
     for session_id in begun:
         log.info("ui_session", what="begun", session_id=session_id)
     for session_id in ended:

@@ -14,7 +14,7 @@ from qbot import control, health, limits, pipeline, sessions
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.errors import StoreUnavailable
-from qbot.store import tables
+from qbot.store import sightings, tables
 from tests.support.runtime import SESSION, World
 from tests.test_manual import asked
 
@@ -281,3 +281,17 @@ def test_sessions_do_not_disturb_one_another_and_time_alone_brings_none_back(
 @given(st.text(max_size=120))
 def test_a_session_id_can_be_shown_on_one_line(name: str) -> None:
     assert sessions.valid(name) == (0 < len(name) <= 100 and name.isprintable())
+
+
+def test_however_many_sessions_a_frontend_makes_up_the_newest_are_kept_and_no_more(world: World) -> None:
+    with world.engine.begin() as connection:
+        sightings.alive(connection, [f"old_{number}" for number in range(limits.UI_SESSIONS_MAX)], world.wall())
+    world.wall.advance(seconds=1)
+    for batch in range(11):
+        names = [{"symbol": "AAPL", "above": 9_999, "session_id": f"ui_{batch}_{number}"} for number in range(1_000)]
+        world.say(keys.PRICE_ALERTS, [{**one, "price_alert_id": f"p{n}"} for n, one in enumerate(names)])
+        event(world, keys.PRICE_ALERTS)
+        world.wall.advance(seconds=1)
+    sessions.observe(world.rt)
+    left = {row["session_id"] for row in world.rows(tables.ui_sessions)}
+    assert left == {f"ui_{batch}_{number}" for batch in range(1, 11) for number in range(1_000)}

@@ -49,9 +49,11 @@ def end_stale(connection: Connection, earliest: datetime, latest: datetime, wall
     return sorted(connection.execute(ended.returning(ui_sessions.c.session_id)).scalars())
 
 
-def forget(connection: Connection, before: datetime) -> None:
-    """Remove the sessions that were last seen before then."""
-    connection.execute(ui_sessions.delete().where(ui_sessions.c.last_seen_wall < before))
+def forget(connection: Connection, before: datetime, most: int) -> None:
+    """Remove the sessions that were last seen before then, and those seen before the newest `most`."""
+    newest = sa.select(ui_sessions.c.last_seen_wall).order_by(ui_sessions.c.last_seen_wall.desc())
+    too_many = ui_sessions.c.last_seen_wall < newest.offset(most - 1).limit(1).scalar_subquery()
+    connection.execute(ui_sessions.delete().where(sa.or_(ui_sessions.c.last_seen_wall < before, too_many)))
 
 
 def last_seen(connection: Connection, since: datetime, most: int) -> dict[str, datetime]:
