@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import structlog
 from sqlalchemy.engine import Connection
 
-from qbot import configuration, execution, mirrors, session
+from qbot import configuration, continuity, execution, mirrors, session
 from qbot.alerts import alert as alert
 from qbot.alerts import raise_alert as raise_alert
 from qbot.contract import keys
@@ -17,7 +17,7 @@ from qbot.contract.board import Snapshot
 from qbot.contract.key import Direction, Key
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_channels import StrategyConfigChange
-from qbot.errors import BoardUnavailable, BrokerError, QBotError
+from qbot.errors import BrokerError, QBotError, StoreUnavailable
 from qbot.mirrors import Mirrors
 from qbot.runtime import Runtime
 from qbot.session import UNTOUCHED, Event, Inputs, Switch, Touched
@@ -37,7 +37,6 @@ SWITCH_KEYS: tuple[Key[Any], ...] = (
 OTHER_INPUTS = tuple(  # what others write and is no setting
     key for key in keys.ENTRIES.values() if key.direction is not Direction.BACKEND and key not in configuration.SOURCES
 )
-LOST = "Redis lost its data or went back to older ones: what stands there starts nothing, a new start is needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +148,25 @@ def sync_switch(rt: Runtime, watcher: Watcher | None = None) -> Switch:
     return _follow(rt, look(rt, watcher), watcher)
 
 
-def finish_stop(rt: Runtime, switch: Switch) -> Switch:
+def finish_stop(rt: Runtime, switch: Switch, watcher: Watcher | None = None) -> Switch:
     """Cancel what is open of a switch that is off: what a stop left over, or an order that was on its way.
 
-    Raises BrokerError when that cannot be asked for.
+    While one still may be, the switch stays `stopping`. Raises BrokerError when nothing can be asked for.
     """
+    arriving = _arriving(rt, switch)
     execution.cancel_entries(rt.broker, automatic_only=not switch.latched)
-    return _follow(rt, look(rt, settled=switch.epoch)) if switch.stopping else switch
+    if not switch.stopping:
+        return switch
+    return _follow(rt, look(rt, watcher, settled=None if arriving else switch.epoch), watcher)
 
 
 def _follow(rt: Runtime, first: Look, watcher: Watcher | None = None) -> Switch:
     looks = [first]
     failed: BrokerError | None = None
-    while failed is None and (looks[-1].ended or looks[-1].waits):
-        failed = _cancel(rt, looks[-1])
-        looks.append(look(rt, watcher, settled=None if failed else looks[-1].switch.epoch))
+    settled = True
+    while settled and (looks[-1].ended or looks[-1].waits):
+        failed, settled = _cancel(rt, looks[-1])
+        looks.append(look(rt, watcher, settled=looks[-1].switch.epoch if settled else None))
     _show(rt, looks)
     if failed is not None and any(one.ended for one in looks):
         raise failed
@@ -188,22 +191,20 @@ def _look(rt: Runtime, watcher: Watcher | None, settled: int | None) -> Look:
         before = replace(recorded, stopping=False) if settled == recorded.epoch else recorded
         snapshot = rt.board.read_many(SWITCH_KEYS)
         inputs = mirrors.observed(snapshot)
-        lost = _lost(before, snapshot)
+        lost = continuity.lost(before, snapshot)
         if lost:
-            after, events = _off(before, inputs)
-            rt.board.advance(before.revision)
+            after, events = continuity.off(before, inputs)
         else:
             after, events = session.step(before, inputs, watcher.touched(before, inputs) if watcher else UNTOUCHED)
         found = Look(after, tuple(events), snapshot, [], (), session.put_off(after, inputs), lost)
         if found.ended:  # what is mirrored is for the next look to say: cancels come first
-            state.commit_unsynced(connection)
             found = replace(found, entries=tuple(execution.open_entries(connection, automatic_only=not after.latched)))
         else:
             wanted = mirrors.wanted(after, snapshot, rt.wall())
             after = session.awaiting(after, mirrors.fingerprints(wanted))
             found = replace(found, mirrors=wanted)
         if after != recorded:
-            after = _save(rt, connection, after, events)
+            after = continuity.record(rt, connection, after, events, was_lost=lost)
     for event in events:
         log.info("switch", what=str(event), session_id=after.session_id, reason=after.reason)
     return replace(found, switch=after)
@@ -219,12 +220,7 @@ def block(rt: Runtime, reason: str, unless: Callable[[Connection, Switch], bool]
         if unless(connection, before):
             return None
         if not before.latched:
-            state.commit_unsynced(connection)
-            after = session.latch(before, reason)
-            try:
-                _save(rt, connection, after, [Event.LATCHED])
-            except BoardUnavailable:  # the stop comes first; a board with an old sentinel starts nothing
-                state.save_switch(connection, after, [Event.LATCHED], rt.wall())
+            continuity.record(rt, connection, session.latch(before, reason), [Event.LATCHED])
         return execution.open_entries(connection, automatic_only=False)
 
 
@@ -235,28 +231,21 @@ def latch(rt: Runtime, reason: str) -> Switch:
 
 
 def show_stop(rt: Runtime) -> Switch:
-    """A latch on the board, recorded as it is."""
+    """A latch on the board, recorded as it is. The second look finds it there: only now may a frontend release it."""
     rt.board.write(keys.AUTOTRADING_STOPPED_AT, rt.wall(), now=rt.wall())
-    looks = [look(rt)]
-    _show(rt, looks)
-    return looks[-1].switch
+    for _ in range(2):
+        found = look(rt)
+        _show(rt, [found])
+    return found.switch
 
 
 def release(rt: Runtime) -> Switch:
     """A human's release of the latch; trading needs a new start afterwards."""
     with transaction(rt.engine) as connection:
         before = state.load_switch(connection, for_update=True)
-        _save(rt, connection, session.release(before, "released by a human; a new start is needed"), [Event.RELEASED])
+        after = session.release(before, "released by a human; a new start is needed")
+        continuity.record(rt, connection, after, [Event.RELEASED])
     return sync_switch(rt)
-
-
-def note_revision(rt: Runtime) -> None:
-    """Record how far the board's counter has come: a lower one later tells that Redis went back in time."""
-    with transaction(rt.engine) as connection:
-        epoch = state.load_switch(connection).epoch
-    revision = rt.board.read_many([keys.SENTINEL]).revision
-    with transaction(rt.engine) as connection:
-        state.note_revision(connection, revision, epoch)
 
 
 def rehearse(rt: Runtime) -> None:
@@ -271,48 +260,38 @@ def rehearse(rt: Runtime) -> None:
         taken_back.rollback()
 
 
-def sentinel(switch: Switch) -> str:
-    """What `qbot:sentinel` says while the board is as QBot left it: FLUSHALL and old backups raise no event."""
-    return f"epoch-{switch.epoch}"
-
-
-def _lost(before: Switch, snapshot: Snapshot) -> bool:
-    """True when Redis is not the one QBot left: emptied, or set back to an older state."""
-    if before.seen is None:
-        return False
-    return snapshot[keys.SENTINEL].value != sentinel(before) or snapshot.revision < before.revision
-
-
-def _off(before: Switch, inputs: Inputs) -> tuple[Switch, list[Event]]:
-    """Off, and everything that stands on the board now is remembered as left over. A latch stays."""
-    off = replace(before, on=False, reason=LOST, seen=inputs.fingerprints(), epoch=before.epoch + 1)
-    return (replace(off, stopping=True), [Event.STOPPED]) if before.on else (off, [])
-
-
-def _save(rt: Runtime, connection: Connection, after: Switch, events: Sequence[Event]) -> Switch:
-    """Record the switch, its epoch on the board first: a crash in between leaves trading off, never on."""
-    revision = rt.board.write(keys.SENTINEL, sentinel(after), now=rt.wall())
-    after = replace(after, revision=revision)
-    state.save_switch(connection, after, events, rt.wall())
-    return after
-
-
-def _cancel(rt: Runtime, found: Look) -> BrokerError | None:
-    """Cancel the entries of what ended. What failed is told to a human."""
+def _cancel(rt: Runtime, found: Look) -> tuple[BrokerError | None, bool]:
+    """Cancel the entries of what ended: what failed, which is told to a human, and whether none can arrive any more."""
+    asked = execution.cancel_known(rt.broker, found.entries)
+    arriving = _arriving(rt, found.switch)
     try:
-        count = execution.cancel_entries(rt.broker, automatic_only=not found.switch.latched, known=found.entries)
+        count = execution.cancel_entries(rt.broker, automatic_only=not found.switch.latched, asked=asked)
     except BrokerError as error:
         title = "Entries could not be cancelled"
         raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, title, str(error))
-        return error
-    log.info("entries_cancelled", count=count, reason=found.switch.reason)
-    return None
+        return error, False
+    log.info("entries_cancelled", count=count, arriving=arriving, reason=found.switch.reason)
+    return None, not arriving
+
+
+def _arriving(rt: Runtime, switch: Switch) -> bool:
+    """Whether an entry of what ended may be on its way. To be asked before the broker's list: what is not, is on that.
+
+    No longer than a sender may need: of one that died, or whose answer was lost, reconciliation takes care.
+    """
+    if not switch.stopping:
+        return False
+    try:
+        with transaction(rt.engine) as connection:
+            return execution.entries_on_their_way(connection, rt.wall(), automatic_only=not switch.latched)
+    except StoreUnavailable:
+        return True
 
 
 def _show(rt: Runtime, looks: Sequence[Look]) -> None:
     """On the board and to humans what the looks led to."""
     if any(one.lost for one in looks):
-        raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "The board was lost", LOST)
+        raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "The board was lost", continuity.LOST)
     last = looks[-1]
     if last.mirrors:
         _mirror(rt, last)

@@ -4,7 +4,7 @@ again. This module, `qbot.reconciliation` and `qbot.emergency` are the only ones
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -311,13 +311,19 @@ def open_entries(connection: Connection, *, automatic_only: bool) -> list[str]:
     return ledger.open_entries(connection, AUTOMATIC if automatic_only else "")
 
 
-def cancel_entries(broker: Broker, *, automatic_only: bool, known: Sequence[str] = ()) -> int:
+def entries_on_their_way(connection: Connection, wall: datetime, *, automatic_only: bool) -> bool:
+    """Whether an entry was committed whose sender may be at it, so that it may reach the broker yet."""
+    by_hand = () if automatic_only else (Source.MANUAL,)
+    grace = timedelta(seconds=limits.SEND_GRACE_S)
+    return ledger.entries_on_their_way(connection, wall - grace, wall + grace, by_hand)
+
+
+def cancel_entries(broker: Broker, *, automatic_only: bool, asked: Set[str] = frozenset()) -> int:
     """Ask for a cancel of every open buy, or of those of the trading cycles; protective stops stay. Their number.
 
-    Those of the broker's ids in `known` first; the broker's own list then shows what else is open. Raises BrokerError
-    when one could not be asked for, after the others were.
+    The broker's own list shows what is open; `asked`: ids whose cancel was taken already. Raises BrokerError when one
+    could not be asked for, after the others were.
     """
-    asked = cancel_known(broker, known)
     entries = [order for order in broker.open_orders() if order.side is Side.BUY and order.broker_order_id not in asked]
     if automatic_only:
         entries = [order for order in entries if order.client_order_id.startswith(AUTOMATIC)]

@@ -12,7 +12,7 @@ from qbot import limits
 from qbot.errors import QBotError
 
 log = structlog.get_logger(__name__)
-Work = Callable[[frozenset[str]], None]
+Work = Callable[[frozenset[str]], float | None]
 
 
 def pause_s(failures: int) -> float:
@@ -23,6 +23,7 @@ def pause_s(failures: int) -> float:
 
 class Lane(threading.Thread):
     """Calls `work` with the names it was woken for; those of wake-ups while it works come together, in one call.
+    `work` may return after how many seconds it wants to be called again with the same names: it is not done yet.
 
     A named error is logged, told to `failed`, and the work tried again, for ever; any other ends the thread, and
     whoever owns it must notice. `every_s`: work is also called, with no names, when nothing happened for so long.
@@ -62,29 +63,33 @@ class Lane(threading.Thread):
     def run(self) -> None:
         """Until `end`."""
         structlog.contextvars.bind_contextvars(lane=self.name)
-        failures = 0
+        failures, again_s = 0, None
         while True:
-            self._woken.wait(pause_s(failures) if failures else self._every_s)
+            self._woken.wait(pause_s(failures) if failures else again_s or self._every_s)
             self._woken.clear()
             if self._ended:
                 return
             for other in self._after:
                 other.idle.wait(limits.LISTENER_YIELD_S)
-            failures = 0 if self._try() else failures + 1
+            done, again_s = self._try()
+            failures = 0 if done else failures + 1
 
-    def _try(self) -> bool:
+    def _try(self) -> tuple[bool, float | None]:
+        """Whether it went well, and how soon it wants to be called again."""
         with self._lock:
             names = frozenset(self._pending)
             self._pending.clear()
         try:
-            self._work(names)
+            again_s = self._work(names)
         except QBotError as error:
             log.warning("lane_failed", error=type(error).__name__, message=str(error))
             with self._lock:
                 self._pending |= names
             self._failed(self.name, error)
-            return False
+            return False, None
         with self._lock:
+            if again_s is not None:
+                self._pending |= names
             if not self._pending:
                 self.idle.set()
-        return True
+        return True, again_s

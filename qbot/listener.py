@@ -13,17 +13,32 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from uuid import uuid4
 
 import structlog
 
-from qbot import clock, control, emergency, inputs, lanes, limits, log, mirrors, pipeline, rebuild, sessions, showing
+from qbot import (
+    clock,
+    continuity,
+    control,
+    emergency,
+    inputs,
+    lanes,
+    limits,
+    log,
+    mirrors,
+    pipeline,
+    rebuild,
+    sessions,
+    showing,
+)
 from qbot.configuration import SOURCES
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
 from qbot.contract.events import INPUTS, Events, Passed, Written
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.control import SWITCH_KEYS
-from qbot.errors import BoardUnavailable, BrokerError, QBotError, StackError, StoreUnavailable
+from qbot.errors import BoardUnavailable, BrokerError, ConfigError, QBotError, StackError, StoreUnavailable
 from qbot.lanes import Lane
 from qbot.market.calendar import market_hours
 from qbot.runtime import Runtime, runtime
@@ -41,7 +56,12 @@ SETTINGS = frozenset(key.name for key in SOURCES) | SWITCH
 ORDERS = frozenset({keys.MANUAL_ORDERS.name})
 ASKED = frozenset(key.name for key in inputs.KEYS)
 ALL = frozenset(INPUTS)
-EVERYTHING = "*"  # for the lane of inputs: nothing is known of what was written
+EVERYTHING, DEAF = "*", "!"  # for the lane of inputs: nothing is known of what was written; no event is raised
+NO_EVENTS = (
+    "Redis sends no keyspace events",
+    "Set notify-keyspace-events to KEA at the Redis server. Until then what switches trading is seen within a quarter"
+    " of a second, everything else at the intervals of the tasks.",
+)
 RUNTIMES = ("emergency", "switch", "settings", "orders", "inputs", "rebuild", "poll")
 
 
@@ -52,6 +72,7 @@ class Listener:
         self._settings = rt.settings
         self._events: Events | None = None
         self._round = threading.Condition()
+        self._name = uuid4().hex  # every listener hears the tokens of all
         self._sent, self._passed = 0, 0
         self._writes = Writes(self._catch_up)
         self._polled: Snapshot | None = None
@@ -112,18 +133,21 @@ class Listener:
         logger.info("subscribed", keys=len(INPUTS))
         self._wake(ALL)
         self._inputs.wake({EVERYTHING})
-        asked_s = heard_s = clock.monotonic_s()
+        asked_s = probed_s = heard_s = clock.monotonic_s()
+        self._ask(events, probe=True)
         while not should_stop():
             event = events.receive(limits.LISTENER_POLL_S)
             now_s = clock.monotonic_s()
             if isinstance(event, Passed):
                 heard_s = now_s
-                self._arrived(int(event.token))
+                self._arrived(event)
             elif event is not None:
                 self._on_event(event)
             if now_s - asked_s > limits.LISTENER_HEALTH_S:
                 asked_s = now_s
-                self._ask(events)
+                due = now_s - probed_s > limits.LISTENER_PROBE_S
+                probed_s = now_s if due else probed_s
+                self._ask(events, probe=due)
             if now_s - heard_s > limits.LISTENER_SILENCE_S:
                 raise BoardUnavailable(f"the subscription has been silent for {now_s - heard_s:.1f} s")
             self._require_lanes()
@@ -148,31 +172,38 @@ class Listener:
         if dead:
             raise StackError(f"the listener's {', '.join(dead)} died")
 
-    def _ask(self, events: Events) -> int:
+    def _ask(self, events: Events, *, probe: bool = False) -> int:
         with self._round:
             self._sent += 1
             number = self._sent
-        events.send(str(number))
+        (events.probe if probe else events.send)(f"{self._name}:{number}")
         return number
 
-    def _arrived(self, number: int) -> None:
+    def _arrived(self, event: Passed) -> None:
+        name, _, number = event.token.partition(":")
+        if name != self._name:
+            return
+        if event.deaf:
+            self._inputs.wake({DEAF})
         with self._round:
-            self._passed = max(self._passed, number)
+            self._passed = max(self._passed, int(number))
             self._round.notify_all()
 
-    def _catch_up(self) -> None:
-        """Wait until everything Redis has sent so far was noted; at once when there is no connection to hear it on."""
+    def _catch_up(self) -> bool:
+        """Wait until everything Redis has sent so far was noted. Whether it was; without a connection none will be."""
         events = self._events
         if events is None:
-            return
+            return True
         try:
             number = self._ask(events)
         except BoardUnavailable as error:
             logger.warning("cannot_catch_up", why=str(error))
-            return
+            return False
         with self._round:
-            if not self._round.wait_for(lambda: self._passed >= number, limits.LISTENER_YIELD_S):
-                logger.warning("cannot_catch_up", why="no answer in time")
+            caught_up = self._round.wait_for(lambda: self._passed >= number, limits.LISTENER_YIELD_S)
+        if not caught_up:
+            logger.warning("cannot_catch_up", why="no answer in time")
+        return caught_up
 
     # --- what the lanes do -------------------------------------------------------------------------------------------
 
@@ -187,33 +218,34 @@ class Listener:
             self._wake(SWITCH)
         return None
 
-    def _on_switch(self, names: frozenset[str]) -> None:
+    def _on_switch(self, names: frozenset[str]) -> float | None:
         rt = self._rt["switch"]
         if not names:
-            return self._keep_warm("switch")
+            self._keep_warm("switch")
+            return None
         switch = control.sync_switch(rt, self._writes)
         if switch.stopping:
-            switch = control.finish_stop(rt, switch)
+            switch = control.finish_stop(rt, switch, self._writes)
         if switch.epoch != self._shown_epoch:
             self._shown_epoch = switch.epoch
             self._shown.wake(SETTINGS)
-            if switch.reason == control.LOST:
+            if switch.reason in (continuity.LOST, continuity.LOST_AND_LATCHED):
                 self._rebuild.wake(SWITCH)
-        return None
+        return limits.LISTENER_AGAIN_S if switch.stopping else None
 
     def _on_settings(self, _names: frozenset[str]) -> None:
         rt = self._rt["settings"]
         settings = control.sync_settings(rt)
-        with transaction(rt.engine) as connection:
-            switch = state.load_switch(connection)
-        showing.session(rt, settings, switch, market_hours(rt.market()))
+        showing.session(rt, settings, market_hours(rt.market()))
 
     def _on_orders(self, _names: frozenset[str]) -> None:
         pipeline.process_manual_orders(self._rt["orders"])
 
     def _on_inputs(self, names: frozenset[str]) -> None:
         rt, unknown = self._rt["inputs"], EVERYTHING in names
-        for name in sorted(ALL if unknown else names):
+        if DEAF in names:
+            control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, *NO_EVENTS)
+        for name in sorted(ALL if unknown else names & ALL):
             rt.board.announce(INPUTS[name], now=rt.wall())
         for name in sorted(names & sessions.NAMES):
             sessions.observe(rt, INPUTS[name])
@@ -249,7 +281,7 @@ class Listener:
             state.load_switch(connection)
         try:
             rt.broker.clock()
-        except BrokerError as error:
+        except (BrokerError, ConfigError) as error:
             logger.debug("broker_does_not_answer", why=str(error))
 
     def _failed(self, lane: str, error: QBotError) -> None:

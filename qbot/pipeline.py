@@ -14,6 +14,7 @@ from datetime import timedelta
 import structlog
 
 from qbot import (
+    continuity,
     control,
     emergency,
     execution,
@@ -108,7 +109,7 @@ def trade_bot(rt: Runtime) -> None:
     except QBotError as error:
         showing.failed_cycle(rt, error, now)
         raise
-    showing.cycle(rt, settings, switch, hours, books, now)
+    showing.cycle(rt, settings, hours, books, now)
 
 
 def reconcile_orders(rt: Runtime) -> None:
@@ -145,8 +146,8 @@ def monitor_autotrading_frontend(rt: Runtime) -> None:
     if rebuild.needed(rt):
         rebuild.rebuild(rt)
     settings = control.sync_settings(rt)
-    switch = control.sync_switch(rt)
-    showing.session(rt, settings, switch, market_hours(rt.market()))
+    control.sync_switch(rt)
+    showing.session(rt, settings, market_hours(rt.market()))
     sessions.observe(rt)
 
 
@@ -174,7 +175,7 @@ def performance_calculator(rt: Runtime) -> None:
 def system_heartbeat(rt: Runtime) -> None:
     """`system_status`: which parts are alive. How far the board has come is recorded, to tell if it goes back."""
     health.show_status(rt)
-    control.note_revision(rt)
+    continuity.note_revision(rt)
 
 
 def market_status(rt: Runtime) -> None:

@@ -64,12 +64,13 @@ def _books(rt: Runtime) -> None:
 
 
 def _session(rt: Runtime) -> None:
-    settings, switch = control.sync_settings(rt), control.sync_switch(rt)
+    settings = control.sync_settings(rt)
+    control.sync_switch(rt)
     with transaction(rt.engine) as connection:
         stopped_at = state.last_stop_wall(connection)
     if stopped_at is not None and not rt.board.read(keys.AUTOTRADING_STOPPED_AT).present:
         rt.board.write(keys.AUTOTRADING_STOPPED_AT, stopped_at, now=rt.wall())
-    showing.session(rt, settings, switch, market_hours(rt.market()))
+    showing.session(rt, settings, market_hours(rt.market()))
 
 
 PARTS: dict[str, Part] = {  # what a human misses most comes first; the session counts the positions of the books

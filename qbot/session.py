@@ -16,6 +16,7 @@ from enum import StrEnum
 FRONTEND_SOURCE = "frontend_ui"  # the documented `source` of autotrading:enabled
 SETTINGS_SESSION = "trading_settings"  # the session id of a start by the older switch, which has none
 AWAITED = "awaited:"  # in Switch.seen, before the name of an input: fingerprints of values QBot is about to write
+UNSHOWN = "unshown"  # in Switch.seen: the board has not shown the latch yet, so that no false can be meant against it
 
 
 class Event(StrEnum):
@@ -117,14 +118,15 @@ def step(switch: Switch, inputs: Inputs, touched: Touched = UNTOUCHED) -> tuple[
     look = _Look(inputs, changed, changed | touched.written, replaced)
     # What was meant to replace a value is not awaited any more once that has changed: the same bytes are a frontend's.
     still_awaited = {AWAITED + name: seen[AWAITED + name] for name in unchanged if AWAITED + name in seen}
+    unshown = {UNSHOWN: seen[UNSHOWN]} if UNSHOWN in seen else {}
     events: list[Event] = []
-    current = replace(switch, seen={**now_seen, **still_awaited})
+    current = replace(switch, seen={**now_seen, **still_awaited, **unshown})
     current = _latch(current, look, events)
     current = _stop(current, look, events)
     current = _start(current, look, events, seen)
     if events:
         current = replace(current, epoch=switch.epoch + 1)
-    return current, events
+    return _shown(current) if inputs.risk.on is True else current, events
 
 
 def put_off(switch: Switch, inputs: Inputs) -> bool:
@@ -145,13 +147,18 @@ def _awaited(seen: Mapping[str, str | None], name: str) -> set[str]:
 
 
 def latch(switch: Switch, reason: str) -> Switch:
-    """An emergency: off, and off until a human releases it and starts anew."""
-    return replace(switch, on=False, latched=True, stopping=True, reason=reason, epoch=switch.epoch + 1)
+    """An emergency: off, and off until a human who can have seen it releases it and starts anew."""
+    seen = None if switch.seen is None else {**switch.seen, UNSHOWN: None}
+    return replace(switch, on=False, latched=True, stopping=True, reason=reason, epoch=switch.epoch + 1, seen=seen)
 
 
 def release(switch: Switch, reason: str) -> Switch:
     """The latch is off again. Trading needs a new start."""
-    return replace(switch, latched=False, reason=reason, epoch=switch.epoch + 1)
+    return replace(_shown(switch), latched=False, reason=reason, epoch=switch.epoch + 1)
+
+
+def _shown(switch: Switch) -> Switch:
+    return replace(switch, seen={name: value for name, value in (switch.seen or {}).items() if name != UNSHOWN})
 
 
 def _latch(switch: Switch, look: _Look, events: list[Event]) -> Switch:
@@ -159,7 +166,8 @@ def _latch(switch: Switch, look: _Look, events: list[Event]) -> Switch:
     if not switch.latched and (set_now or "risk" in look.replaced):
         events.append(Event.LATCHED)
         return latch(switch, "risk_settings.emergency_stop_active was set")
-    if switch.latched and look.inputs.risk.on is False and "risk" in look.changed:
+    shown = UNSHOWN not in (switch.seen or {})
+    if switch.latched and look.inputs.risk.on is False and "risk" in look.changed and shown:
         events.append(Event.RELEASED)
         return replace(switch, latched=False, reason="the emergency stop was released; a new start is needed")
     return switch

@@ -110,12 +110,12 @@ def alerts(rt: Runtime) -> None:
     rt.board.write(keys.ALERTS_ACTIVE, projections.alerts(standing), now=rt.wall())
 
 
-def cycle(rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours, taken: Books, now: datetime) -> None:
+def cycle(rt: Runtime, settings: Settings, hours: MarketHours, taken: Books, now: datetime) -> None:
     """What a trading cycle leaves: that it ran, the session and the books."""
     with transaction(rt.engine) as connection:
         shown.record_cycle(connection, now, None, os.getpid())
     books(rt, taken)
-    session(rt, settings, switch, hours)
+    session(rt, settings, hours)
 
 
 def failed_cycle(rt: Runtime, error: QBotError, now: datetime) -> None:
@@ -138,8 +138,26 @@ def failed_cycle(rt: Runtime, error: QBotError, now: datetime) -> None:
         rt.board.write_many(writes, now=rt.wall())
 
 
-def session(rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours) -> None:
-    """`autotrading:*` and `trading_status`: one word for the state, the session, and what is wrong if anything is."""
+def session(rt: Runtime, settings: Settings, hours: MarketHours) -> None:
+    """`autotrading:*` and `trading_status`: one word for the state, the session, and what is wrong if anything is.
+
+    Of the switch as recorded now, and again if it was changed meanwhile: what was true at the beginning of a cycle must
+    not stand over a stop.
+    """
+    switch = _recorded(rt)
+    while True:
+        _session(rt, settings, switch, hours)
+        before, switch = switch, _recorded(rt)
+        if switch.epoch == before.epoch:
+            return
+
+
+def _recorded(rt: Runtime) -> Switch:
+    with transaction(rt.engine) as connection:
+        return state.load_switch(connection)
+
+
+def _session(rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours) -> None:
     now = rt.market()
     with transaction(rt.engine) as connection:
         last = shown.last_cycle(connection)

@@ -13,8 +13,8 @@ from qbot.session import Inputs, Switch, Touched
 class Writes:
     """What frontends wrote to the switching keys since the last look, and whether QBot wrote over it."""
 
-    def __init__(self, catch_up: Callable[[], None]) -> None:
-        """`catch_up` returns when every event that Redis has sent so far was noted here."""
+    def __init__(self, catch_up: Callable[[], bool]) -> None:
+        """`catch_up` returns when every event that Redis has sent so far was noted here; False when it cannot tell."""
         self._catch_up = catch_up
         self._lock = threading.Lock()
         self._written: set[str] = set()
@@ -36,13 +36,13 @@ class Writes:
 
     def touched(self, before: Switch, shown: Inputs) -> Touched:
         """Called under the switch's lock, under which alone QBot writes these keys, after they were read."""
-        if self._doubtful(shown):
-            self._catch_up()
+        known = not self._doubtful(shown) or self._catch_up()
         with self._lock:
             self._taken = Touched(frozenset(self._written), frozenset(self._overwritten), self._epoch)
-            self._written.clear()
-            self._overwritten.clear()
-        self._epoch = before.epoch
+            if known:  # else it stays open whether QBot wrote over any of it, and since when
+                self._written.clear()
+                self._overwritten.clear()
+                self._epoch = before.epoch
         return self._taken
 
     def undo(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from qbot import configuration, control, pipeline
+from qbot import configuration, continuity, control, pipeline
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.contract.payloads_autotrading import BackendStatus
@@ -272,13 +272,13 @@ def test_without_redis_nothing_can_be_read_and_without_postgres_nothing_recorded
 def test_a_board_set_back_behind_its_last_revision_is_lost_though_its_sentinel_fits(world: World) -> None:
     """An old backup of the same session: all that tells is the counter."""
     started(world)
-    control.note_revision(world.rt)
+    continuity.note_revision(world.rt)
     settings = world.rt.settings
     raw = redis.Redis(port=settings.redis_port, username="admin", password=settings.redis_password.get_secret_value())
     backup: dict[Any, Any] = {key: raw.dump(key) for key in raw.scan_iter()}
     for number in range(3):
         world.rt.board.write(keys.AUTOTRADING_STOPPED_AT, world.wall() + timedelta(seconds=number), now=world.wall())
-    control.note_revision(world.rt)
+    continuity.note_revision(world.rt)
     assert control.sync_switch(world.rt).on
     highest = world.rt.board.read_many([]).revision
     raw.flushall()
@@ -311,7 +311,7 @@ def test_many_who_look_write_and_note_revisions_at_once_raise_no_false_alarm(wor
         world.rt.board.write(keys.AUTOTRADING_STOPPED_AT, world.wall(), now=world.wall())
 
     deeds: list[Callable[[int], object]] = [
-        toggle, show, lambda _: control.note_revision(world.rt), lambda _: control.note_revision(world.rt),
+        toggle, show, lambda _: continuity.note_revision(world.rt), lambda _: continuity.note_revision(world.rt),
         lambda _: control.sync_switch(world.rt), lambda _: control.sync_switch(world.rt),
     ]  # fmt: skip
     threads = [threading.Thread(target=busy, args=(deed,)) for deed in deeds]

@@ -283,10 +283,21 @@ def test_the_bytes_of_an_own_write_are_a_frontends_once_it_was_seen() -> None:
     assert (stopped.on, events) == (False, [Event.STOPPED])
 
 
+def test_who_cannot_have_seen_the_latch_does_not_release_it() -> None:
+    """A form saved in the moment of an emergency holds the false that stood there before."""
+    latched = session.latch(ON, "CLOSE_ALL_POSITIONS")
+    for mark in ("quicker than the mirror", "and once more"):
+        latched, events = step(latched, replace(RUNNING, risk=risk_doc(False, mark=mark)))
+        assert (latched.latched, events) == (True, [])
+    shown, _ = step(latched, replace(RUNNING, risk=risk_doc(True)))
+    assert step(shown, replace(RUNNING, risk=risk_doc(False)))[1] == [Event.RELEASED]
+
+
 def test_an_emergency_stop_with_the_bytes_of_an_own_write_still_latches() -> None:
     own = risk_doc(True)
     latched = awaiting(session.latch(ON, "CLOSE_ALL_POSITIONS"), {"risk": str(own.fingerprint)})
-    released, events = step(latched, replace(RUNNING, risk=risk_doc(False)))  # the frontend was quicker than the mirror
+    shown, _ = step(latched, replace(RUNNING, risk=own))
+    released, events = step(shown, replace(RUNNING, risk=risk_doc(False)))
     assert events == [Event.RELEASED]
     assert step(released, replace(RUNNING, risk=own))[1] == [Event.LATCHED]
 

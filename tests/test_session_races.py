@@ -73,9 +73,10 @@ class World:
             self.writes.note(self.sent[self.heard])
             self.heard += 1
 
-    def hear_all(self) -> None:
+    def hear_all(self) -> bool:
         while self.heard < len(self.sent):
             self.hear()
+        return True
 
     def look(self, listener: bool) -> None:
         """Under the lock, so in one piece. A stop's entries are cancelled at once, and it looks again."""
@@ -227,7 +228,7 @@ def test_old_bytes_start_and_release_nothing() -> None:
 
 
 def test_what_a_look_that_failed_was_told_is_told_again() -> None:
-    writes = Writes(lambda: None)
+    writes = Writes(lambda: True)
     writes.note(Written(KEYS["status"], own=False))
     shown = Inputs(status=STOPPED)
     first = writes.touched(Switch(epoch=3), shown)

@@ -22,7 +22,8 @@ from qbot.settings import Settings
 INPUTS = {key.name: key for key in keys.ENTRIES.values() if key.direction is not Direction.BACKEND}
 SOCKET_TIMEOUT_S = 2.0
 _KEYSPACE = "__keyspace@0__:"
-_TOKEN = "token:"  # no key begins like this
+_TOKEN, _PROBED = "token:", "probed:"  # no key begins like this
+_PROBES = {"set", "del"}  # the events of a probe: of strings, and of any key
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A token of `Events.send` came round: every event before it has been delivered."""
+    """A token of `Events.send` came round: every event before it has been delivered. `deaf`: it came with a probe, and
+    the server raised no events of that.
+    """
 
     token: str
+    deaf: bool = False
 
 
 class Events:
@@ -59,7 +63,8 @@ class Events:
             retry=Retry(NoBackoff(), 0),
         )
         self._own: str | None = None
-        channels = [keys.OWN_WRITES, *(_KEYSPACE + name for name in INPUTS)]
+        self._probed: set[str] = set()
+        channels = [keys.OWN_WRITES, *(_KEYSPACE + name for name in (*INPUTS, keys.PROBE))]
         with _available():
             self._subscription = self._client.pubsub()  # type: ignore[no-untyped-call]
             self._subscription.subscribe(*channels)
@@ -80,15 +85,29 @@ class Events:
         if channel == keys.OWN_WRITES:
             if data.startswith(_TOKEN):
                 return Passed(data.removeprefix(_TOKEN))
+            if data.startswith(_PROBED):
+                probed, self._probed = self._probed, set()
+                return Passed(data.removeprefix(_PROBED), deaf=not probed >= _PROBES)
             self._own = data
             return None
         key, announced, self._own = channel.removeprefix(_KEYSPACE), self._own, None
+        if key == keys.PROBE:
+            self._probed.add(data)
+            return None
         return Written(key, key == announced)
 
     def send(self, token: str) -> None:
         """Have Redis send this round: it comes out of `receive` after every event before it."""
         with _available():
             self._client.publish(keys.OWN_WRITES, _TOKEN + token)
+
+    def probe(self, token: str) -> None:
+        """As `send`, and tell whether the server raises events at all."""
+        with _available(), self._client.pipeline(transaction=True) as pipe:
+            pipe.set(keys.PROBE, "")
+            pipe.delete(keys.PROBE)
+            pipe.publish(keys.OWN_WRITES, _PROBED + token)
+            pipe.execute()
 
     def close(self) -> None:
         """Ends the subscription."""

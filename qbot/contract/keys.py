@@ -369,6 +369,7 @@ SENTINEL = kinds.event("qbot:sentinel", _NAME, "monitor_autotrading_frontend", "
 REVISION_COUNTER = "qbot:revision"
 WRITTEN = "qbot:written"  # hash: key → Stamp of its last write
 TAKEN = "qbot:taken"  # hash: key → when what it shows was taken from the broker, milliseconds since 1970
+PROBE = "qbot:probe"  # written and removed at once, to hear whether the server raises keyspace events
 OWN_WRITES = "qbot:own"  # channel: the name of a key right before QBot writes it; tells its events from a frontend's
 
 UPDATES = Channel("qbot:updates", TypeAdapter(chan.Update), "Every change of every key.")

@@ -306,6 +306,23 @@ def open_entries(connection: Connection, id_prefix: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def entries_on_their_way(
+    connection: Connection, begin: datetime, end: datetime, by_hand: Sequence[Source] = ()
+) -> bool:
+    """Whether an entry committed in this span of wall time is not known to have arrived or not to have been sent.
+
+    Of the cycles, and of a human where `by_hand` says so.
+    """
+    left_out = sorted({Source.MANUAL, Source.EMERGENCY} - set(by_hand))
+    mine = sa.and_(
+        intents.c.status.in_((COMMITTED, IN_DOUBT)),
+        intents.c.kind == IntentKind.ENTRY,
+        intents.c.source.not_in(left_out),
+        intents.c.created_at_wall.between(begin, end),
+    )
+    return connection.execute(sa.select(sa.literal(1)).where(mine).limit(1)).first() is not None
+
+
 def last_fill_at(connection: Connection) -> datetime | None:
     """When the newest recorded execution took place."""
     return connection.execute(sa.select(sa.func.max(fills.c.at))).scalar()

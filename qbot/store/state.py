@@ -25,8 +25,8 @@ def load_switch(connection: Connection, *, for_update: bool = False) -> Switch:
     row = connection.execute(both if for_update else switch.select()).mappings().first()
     if row is None:
         return Switch()
-    names = ("on", "session_id", "latched", "reason", "seen", "epoch", "stopping", "revision")
-    return Switch(**{name: row[name] for name in names})
+    names = ("on", "session_id", "latched", "reason", "epoch", "stopping", "revision")
+    return Switch(**{name: row[name] for name in names}, seen=row["seen"] or None)  # none yet: never looked
 
 
 def save_switch(connection: Connection, state: Switch, events: Sequence[Event], wall: datetime) -> None:
