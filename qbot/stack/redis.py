@@ -29,6 +29,10 @@ save ""
 appendonly yes
 appendfsync everysec
 maxmemory-policy noeviction
+# Twice the largest value QBot writes, and room for what waits in queues and buffers of clients: without bounds whoever
+# may write one key, or asks for much and reads nothing, fills the machine's memory.
+proto-max-bulk-len 32mb
+maxmemory-clients 512mb
 notify-keyspace-events KEA
 tcp-keepalive 60
 """

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from qbot import limits
 from qbot.contract import acl, keys
 from qbot.contract.board import Board
 from qbot.contract.key import Direction, Key
@@ -286,6 +287,14 @@ def test_nobody_gets_in_with_another_ones_password_or_none(redis_server: RedisSe
             pytest.raises(redis.AuthenticationError),
         ):
             client.ping()
+
+
+def test_no_guest_fills_the_memory_of_the_server(clients: Clients, redis_client: redis.Redis) -> None:
+    with pytest.raises(redis.RedisError):
+        clients["frontend"].set(keys.UI_STATE.name, b"x" * (2 * limits.MAX_BOARD_BYTES + 2_000_000))
+    assert redis_client.dbsize() == 0
+    assert redis_client.config_get("maxmemory-clients") == {"maxmemory-clients": str(512 * 1024**2)}
+    assert clients["frontend"].set(keys.UI_STATE.name, b"x" * limits.MAX_PAYLOAD_BYTES)
 
 
 def test_there_is_one_database(clients: Clients) -> None:
