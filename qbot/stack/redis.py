@@ -15,6 +15,8 @@ from qbot.contract import acl
 from qbot.errors import ConfigError, StackError
 from qbot.settings import Settings
 
+# proto-max-bulk-len: twice the largest value QBot writes. maxmemory-clients: of what waits in queues and buffers.
+# Without bounds whoever may write one key, or asks for much and reads nothing, fills the machine's memory.
 _CONFIG = """\
 # Written at every start; changes are lost.
 bind 127.0.0.1
@@ -29,8 +31,6 @@ save ""
 appendonly yes
 appendfsync everysec
 maxmemory-policy noeviction
-# Twice the largest value QBot writes, and room for what waits in queues and buffers of clients: without bounds whoever
-# may write one key, or asks for much and reads nothing, fills the machine's memory.
 proto-max-bulk-len 32mb
 maxmemory-clients 512mb
 notify-keyspace-events KEA
