@@ -237,6 +237,7 @@ class Listener:
         rt = self._rt["settings"]
         settings = control.sync_settings(rt)
         showing.session(rt, settings, market_hours(rt.market()))
+        showing.alerts(rt)  # what a stop has to say is not for the next tick
 
     def _on_orders(self, _names: frozenset[str]) -> None:
         pipeline.process_manual_orders(self._rt["orders"])

@@ -14,9 +14,9 @@ from qbot import control, emergency, mirrors, pipeline
 from qbot.contract import keys
 from qbot.contract.events import Written
 from qbot.contract.payloads_autotrading import BackendStatus
-from qbot.errors import BoardUnavailable
+from qbot.errors import BoardUnavailable, StoreUnavailable
 from qbot.session import Inputs, Observed, Switch, Touched
-from qbot.store import tables
+from qbot.store import engine, state, tables
 from qbot.writes import Writes
 from tests.support.listening import listening
 from tests.support.runtime import SESSION, World, limit_entry
@@ -206,6 +206,26 @@ def test_a_cycle_that_a_stop_overtook_does_not_show_it_as_running(world: World) 
     showing.cycle(world.rt, settings, hours, books, world.market())
     assert world.told(keys.AUTOTRADING_BACKEND_STATUS) is BackendStatus.STOPPED
     assert world.told(keys.AUTOTRADING_SESSION_ACTIVE) is None
+
+
+def test_what_an_emergency_has_to_say_stands_on_the_board_without_any_tick(world: World) -> None:
+    with listening(started(world)):
+        press(world, STOP)
+        wait_until(lambda: "Emergency stop" in {one.title for one in world.told(keys.ALERTS_ACTIVE) or ()}, "the alert")
+
+
+def test_a_process_that_is_frozen_while_it_holds_the_switch_loses_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "IDLE_TIMEOUT_MS", 300)
+    frozen = engine.make_engine(world.engine.url.render_as_string(hide_password=False))
+    started(world)
+    with pytest.raises(StoreUnavailable), engine.transaction(frozen) as connection:
+        state.load_switch(connection, for_update=True)
+        by_del(world)
+        assert not control.sync_switch(world.rt).on
+        state.load_switch(connection)
+    frozen.dispose()
 
 
 # --- servers and keys ------------------------------------------------------------------------------------------------

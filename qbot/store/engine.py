@@ -14,6 +14,9 @@ from qbot.errors import StoreUnavailable
 from qbot.settings import settings
 
 CONNECT_TIMEOUT_S = 5
+# A process that is frozen in the middle of a transaction must not keep the switch from others; no read of Redis within
+# one takes nearly as long.
+IDLE_TIMEOUT_MS = 15_000
 STATEMENT_TIMEOUT_MS = 30_000  # longer than any query of a cycle; a stuck lock must not hold a worker for ever
 
 # Besides a server that is gone: one that only reads, or without the tables. Every stop has to get past these.
@@ -23,6 +26,7 @@ UNUSABLE = (OperationalError, InternalError, ProgrammingError)
 def make_engine(url: str, *, pool_size: int = 4) -> Engine:
     """An engine with time-outs, UTC sessions and a check of pooled connections before use."""
     options = f"-c timezone=utc -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout=10000"
+    options += f" -c idle_in_transaction_session_timeout={IDLE_TIMEOUT_MS}"
     return sa.create_engine(
         url,
         pool_size=pool_size,
