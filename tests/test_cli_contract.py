@@ -210,6 +210,16 @@ def test_a_value_comes_from_the_argument_a_file_or_standard_input(
     assert "as frontend" in done.stderr
 
 
+def test_a_closed_standard_input_is_told(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "qbot.cli", "contract", "--main", "set", keys.UI_STATE.name, "-"]
+    env = {**os.environ, **environment}
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command], cwd=ROOT, env=env, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == b"qbot contract: standard input is closed: there is no value to read\n"
+
+
 def test_a_field_that_qbot_would_ignore_is_told_with_what_was_meant(run: Run) -> None:
     done = run("set", keys.TRADING_CONFIG.name, '{"buy_treshold_pct": 0.1}', "--wait", "0")
     assert "did you mean buy_threshold_pct?" in done.stderr

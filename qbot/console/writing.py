@@ -49,6 +49,8 @@ class Wish:
 def read_argument(given: str, limit: int = limits.MAX_PAYLOAD_BYTES) -> bytes:
     """The value as typed, of `-` what stands on standard input, of `@file` what the file holds. Raises Refused."""
     if given == STDIN:
+        if sys.stdin is None:
+            raise Refused("standard input is closed: there is no value to read")
         return sys.stdin.buffer.read(limit + 1).rstrip(b"\n")
     if not given.startswith(FILE):
         return given.encode(errors="surrogateescape")
