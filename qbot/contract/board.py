@@ -74,7 +74,11 @@ for i = 3, #KEYS do
     local hash = 'absent'
     redis.call('PUBLISH', own, KEYS[i])
     if wire == '' then redis.call('DEL', KEYS[i]) else
-      redis.call('SET', KEYS[i], wire)
+      local set = redis.pcall('SET', KEYS[i], wire)
+      if set.err then  -- a full server: the next event of this key is not QBot's
+        redis.call('PUBLISH', own, '')
+        return set
+      end
       hash = redis.sha1hex(wire)
     end
     if shown == '' then shown = wire end

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from qbot import limits
 from qbot.contract import keys
 from qbot.contract.board import Board, Write, connect
+from qbot.contract.events import Events, Written
 from qbot.contract.payloads_autotrading import AutotradingStatus, BackendStatus
 from qbot.contract.payloads_channels import RiskUpdate
 from qbot.contract.payloads_ml import TrainingLogEntry, TrainingLogEvent, TrainingTrigger
@@ -351,3 +352,21 @@ def test_no_name_of_a_session_can_forge_a_message(board: Board, raw: redis.Redis
     board.write(keys.AUTOTRADING_SESSION_ACTIVE, name, now=NOW)
     [told] = _heard(updates, 1)
     assert (told["key"], told["value"]) == ("autotrading:session_active", name)
+
+
+def test_after_a_write_that_a_full_redis_refused_a_frontends_own_is_not_taken_for_qbots(
+    board: Board, redis_client: redis.Redis, redis_server: RedisServer
+) -> None:
+    redis_client.set("trading_settings", '{"enabled":true}')
+    values = {"redis_port": redis_server.port, "redis_password": SecretStr(redis_server.password)}
+    events = Events(Settings(**values))
+    redis_client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BoardUnavailable, match="maxmemory"):
+            board.write(keys.TRADING_SETTINGS, TradingSettings(enabled=True), now=NOW)
+        redis_client.delete("trading_settings")
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    heard = [event for event in (events.receive(0.5) for _ in range(4)) if event]
+    events.close()
+    assert heard == [Written("trading_settings", own=False)]
