@@ -146,8 +146,8 @@ class Channel(Generic[T]):
 
 
 def _plain(wire: bytes) -> bytes:
-    """A JSON string as a plain one. What would not be read as itself stays JSON: what begins with a quotation mark would
-    go on as JSON that somebody else wrote, with fields of its own.
+    """A JSON string as a plain one. What would not be read as itself stays JSON: what begins with a quotation mark
+    would be told as JSON that somebody else wrote, with fields of its own.
     """
     plain = str(json.loads(wire)).encode()
     return wire if plain.startswith(b'"') or plain != plain.strip() else plain
