@@ -225,6 +225,7 @@ def test_a_process_that_is_frozen_while_it_holds_the_switch_loses_it(
         by_del(world)
         assert not control.sync_switch(world.rt).on
         state.load_switch(connection)
+    assert not recorded(world).on
     frozen.dispose()
 
 
