@@ -24,9 +24,9 @@ from tests.support.bad_values import INPUTS, Bad, broken_fields, never_good, pat
 from tests.support.fuzzed import DOCUMENTS, SETTINGS_KEYS, STOPS_ENTRIES, Fuzzed, Holding
 from tests.support.runtime import World
 
-BAD_AS_A_WHOLE, BAD_A_FIELD, BAD_BY_CHANCE, BAD_IN_ALL = 100, 15, 40, 3_500
-SAMPLES = 8  # of the bad values of a key, for what takes longer
-RANDOM = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+BAD_AS_A_WHOLE, BAD_A_FIELD, BAD_BY_CHANCE, BAD_IN_ALL = 100, 12, 25, 3_000
+SAMPLES = 5  # of the bad values of a key, for what takes longer
+RANDOM = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 PENDING = ManualOrderStatus.PENDING
 
 STARTERS = {key.name for key in (keys.AUTOTRADING_ENABLED, keys.TRADING_SETTINGS, keys.AUTOTRADING_STATUS)}
