@@ -144,12 +144,28 @@ ManualOrderItem = Annotated[
 ManualOrders = Annotated[tuple[ManualOrderItem, ...], Field(max_length=1_000)]
 
 
+def _or(default: str | bool | None) -> WrapValidator:
+    """What is not valid counts as not given."""
+
+    def judged(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            return default
+
+    return WrapValidator(judged)
+
+
 class EmergencyAction(Payload):
     """`frontend:emergency_actions`. Only what decides is strict: a stop must not fail for the form of its time."""
 
     action: EmergencyKind
-    reason: Text = Field("", description="For a human.")
-    timestamp: LenientTimestamp | None = Field(None, description="With session_id, the identity of the action.")
-    session_id: Name | None = Field(None, description="The session it was asked for in.")
+    reason: Annotated[Text, _or("the reason given cannot be read")] = Field("", description="For a human.")
+    timestamp: Annotated[LenientTimestamp | None, _or(None)] = Field(
+        None, description="With session_id, the identity of the action."
+    )
+    session_id: Annotated[Name | None, _or(None)] = Field(None, description="The session it was asked for in.")
     confirmed: bool = Field(False, description="Acts only when true.")
-    force: bool = Field(False, description="Override checks: with the market closed, do not wait for the open.")
+    force: Annotated[bool, _or(False)] = Field(
+        False, description="Override checks: with the market closed, do not wait for the open."
+    )

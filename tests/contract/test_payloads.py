@@ -248,6 +248,23 @@ def test_an_emergency_is_heard_whatever_the_form_of_its_time() -> None:
     assert reading.value.timestamp == datetime(2025, 9, 21, 15, 30, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        '"reason": null',
+        f'"reason": "{"x" * 5_000}"',
+        '"timestamp": 17',
+        '"session_id": [1]',
+        '"force": "yes"',
+        '"force": null',
+    ],
+)
+def test_an_emergency_is_heard_whatever_stands_beside_what_decides(form: str) -> None:
+    reading = keys.EMERGENCY_ACTIONS.reading(f'{{"action": "STOP_ALL_TRADING", "confirmed": true, {form}}}'.encode())
+    assert reading.value is not None and reading.value.confirmed
+    assert (reading.value.timestamp, reading.value.session_id, reading.value.force) == (None, None, False)
+
+
 @pytest.mark.parametrize("confirmed", ["1", '"true"', "null"])
 def test_an_emergency_is_confirmed_by_true_alone(confirmed: str) -> None:
     wire = f'{{"action": "CLOSE_ALL_POSITIONS", "confirmed": {confirmed}}}'

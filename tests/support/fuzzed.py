@@ -151,6 +151,7 @@ class Fuzzed:
         """Released, on or off as wanted, a human's order resting, and while it trades an automatic one too."""
         self._writes += 1
         self.world.redis.delete(keys.EMERGENCY_ACTIONS.name, keys.MANUAL_ORDERS.name)
+        self.sync()  # a latch is released once the board has shown it
         self.say(keys.RISK_SETTINGS, example(keys.RISK_SETTINGS) | {"emergency_stop_active": False})
         self.look()
         if self.on:
