@@ -298,6 +298,22 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class RiskReport:
+    """What the risk engine says at `at` (market time). `factor` scales the size of every new position: 0 to 1.
+
+    `reasons` name what lowers it; `tripped` the circuit breakers that stand until a human resumes. The losses are
+    positive fractions: of the equity at the begin of the rolling window, and of its peak.
+    """
+
+    at: datetime
+    factor: Decimal
+    reasons: tuple[str, ...]
+    tripped: tuple[str, ...]
+    rolling_loss_pct: Decimal
+    drawdown_pct: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """An order someone would like. `price_usd` is what the caps reckon with: the worst price it may cost."""
 
