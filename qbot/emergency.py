@@ -15,7 +15,7 @@ from decimal import Decimal
 import structlog
 from sqlalchemy.engine import Connection
 
-from qbot import clock, control, execution, limits
+from qbot import clock, committing, control, execution, limits
 from qbot.contract import keys
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_orders import EmergencyAction, EmergencyKind
@@ -242,21 +242,20 @@ def _on_their_way(rt: Runtime) -> set[str]:
 def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) -> None:
     """By committed intents like every order; where these cannot be made the venue itself is asked to flatten."""
     at = action.timestamp or datetime(1970, 1, 1, tzinfo=UTC)
-    cycle_id = f"{execution.EMERGENCY_PREFIX}{at:%Y%m%dT%H%M%S}-{rt.wall():%H%M%S}"
+    cycle_id = f"{committing.EMERGENCY_PREFIX}{at:%Y%m%dT%H%M%S}-{rt.wall():%H%M%S}"
     try:
         settings = control.sync_settings(rt)
         with transaction(rt.engine) as connection:
             epoch = state.load_switch(connection).epoch
-        judged = execution.commit(
-            rt.engine,
-            [execution.exit_proposal(position, Source.EMERGENCY) for position in held.values()],
+        judged = committing.commit(
+            rt.desk,
+            [committing.exit_proposal(position, Source.EMERGENCY) for position in held.values()],
             settings.config,
             _market(rt, held),
             cycle_id=cycle_id,
             revision=settings.revision,
             epoch=epoch,
             snapshot_wall=rt.wall(),
-            wall=rt.wall(),
         )
     except (StoreUnavailable, BoardUnavailable, ValueError) as error:  # ValueError: stored settings of another version
         log.error("flattened_by_the_venue", why=f"{type(error).__name__}: {error}")
@@ -264,7 +263,7 @@ def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) ->
         return
     refused = [one.proposal.symbol for one in judged if one.order is None]  # as a fraction or a short position is
     rt.broker.close_all(refused)
-    execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
+    execution.send(rt.desk, committing.orders_of(judged))
 
 
 def _market(rt: Runtime, held: Mapping[str, Position]) -> Market:

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from qbot import execution, limits, manual_orders, reconciliation, risk
+from qbot import committing, execution, limits, manual_orders, reconciliation, risk
 from qbot.contract import keys
 from qbot.contract.payloads_orders import (
     ManualOrder,
@@ -57,7 +57,7 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) 
     pending = [one.order for one in waiting if one.first_seen_wall >= late]
     pending.sort(key=lambda order: (URGENCY.index(order.priority), order.created_at or now))
     if pending:
-        books = reconciliation.reconcile(rt.broker, rt.engine, rt.wall, now)
+        books = reconciliation.reconcile(rt.desk, now)
         pending, quotes = _priced(rt, pending)
         for order in pending:
             _place(rt, order, settings, hours, books, quotes, now)
@@ -103,8 +103,8 @@ def _place(
         positions=books.positions,
         open_orders=books.open_orders,
     )
-    judged = execution.commit(
-        rt.engine,
+    judged = committing.commit(
+        rt.desk,
         [proposal],
         settings.config,
         market,
@@ -112,15 +112,14 @@ def _place(
         revision=settings.revision,
         epoch=switch.epoch,
         snapshot_wall=books.taken_at_wall,
-        wall=rt.wall(),
     )
-    sent = execution.orders_of(judged)
+    sent = committing.orders_of(judged)
     outcome = {"status": "SUBMITTED"} if sent else _refused(judged[0].verdict.refusal, judged[0].verdict.message)
     if sent:
         outcome["client_order_id"] = sent[0].spec.client_order_id
     with transaction(rt.engine) as connection:
         state.set_outcome(connection, HANDLED, order.order_id, outcome)
-    execution.send(rt.broker, rt.engine, sent, rt.wall)
+    execution.send(rt.desk, sent)
 
 
 def _refused(name: str | None, message: str) -> dict[str, Any]:
@@ -129,7 +128,7 @@ def _refused(name: str | None, message: str) -> dict[str, Any]:
 
 def cycle_id(order_id: str) -> str:
     """The part of the client order id that names a manual order: the same for ever, whatever characters it has."""
-    return execution.MANUAL_PREFIX + hashlib.sha256(order_id.encode()).hexdigest()[:24]
+    return committing.MANUAL_PREFIX + hashlib.sha256(order_id.encode()).hexdigest()[:24]
 
 
 def as_proposal(order: ManualOrder, quotes: Mapping[str, Quote]) -> Proposal:

@@ -14,6 +14,7 @@ from datetime import timedelta
 import structlog
 
 from qbot import (
+    committing,
     continuity,
     control,
     emergency,
@@ -98,13 +99,13 @@ def trade_bot(rt: Runtime) -> None:
         settings = control.sync_settings(rt)
         switch = control.sync_switch(rt)
         hours = market_hours(now)
-        books = reconciliation.reconcile(rt.broker, rt.engine, rt.wall, now)
+        books = reconciliation.reconcile(rt.desk, now)
         showing.drift(rt, books)
         showing.unprotected(rt, books)
         if switch.on and hours.is_open and not emergency.pending(rt):
             view = trading.look(rt, settings.config, now, books.positions)
             judged = trading.decide(rt, settings, switch, hours, books, view, now)
-            execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
+            execution.send(rt.desk, committing.orders_of(judged))
             showing_ml.signals(rt, view.wishes, now)
     except QBotError as error:
         showing.failed_cycle(rt, error, now)
@@ -114,7 +115,7 @@ def trade_bot(rt: Runtime) -> None:
 
 def reconcile_orders(rt: Runtime) -> None:
     """Take the broker's truth into the ledger and show it: the net under the trade stream."""
-    books = reconciliation.reconcile(rt.broker, rt.engine, rt.wall, rt.market())
+    books = reconciliation.reconcile(rt.desk, rt.market())
     showing.drift(rt, books)
     showing.unprotected(rt, books)
     showing.books(rt, books)
@@ -164,7 +165,7 @@ def update_backend_responses(rt: Runtime) -> None:
     # Health first: when Postgres or the broker does not answer, this is what says so.
     health.show_health(rt)
     showing.alerts(rt)
-    showing.books(rt, reconciliation.snapshot(rt.broker, rt.wall))
+    showing.books(rt, reconciliation.snapshot(rt.desk))
 
 
 def performance_calculator(rt: Runtime) -> None:

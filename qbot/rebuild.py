@@ -60,7 +60,7 @@ def _forecasts(rt: Runtime) -> None:
 
 
 def _books(rt: Runtime) -> None:
-    showing.books(rt, reconciliation.snapshot(rt.broker, rt.wall))
+    showing.books(rt, reconciliation.snapshot(rt.desk))
 
 
 def _session(rt: Runtime) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy.engine import Engine
-
 from qbot import limits
-from qbot.broker.protocol import Broker
-from qbot.store import ledger
-from qbot.store.engine import transaction
+from qbot.desk import Desk
+from qbot.store.protocol import ABANDONED, COMMITTED, SENT
 from qbot.types import Account, BrokerOrder, Position
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
@@ -38,35 +35,33 @@ class Books:
         return not self.drift
 
 
-def reconcile(broker: Broker, engine: Engine, wall: Callable[[], datetime], at: datetime) -> Books:
+def reconcile(desk: Desk, at: datetime) -> Books:
     """Take over orders, fills, positions and cash from the broker; settle what is in doubt; compare.
 
     Raises BrokerError or StoreUnavailable; then nothing is known and nothing may be entered.
     """
-    with transaction(engine) as connection:
-        since_orders = ledger.last_order_at(connection) or BEGINNING
-        awaited = ledger.oldest_without_order(connection, at - AWAITED)
-        since_fills = ledger.last_fill_at(connection) or BEGINNING
-        believed_open = {row["broker_order_id"]: row for row in ledger.open_orders(connection)}
+    with desk.store.transaction() as ledger:
+        since_orders = ledger.last_order_at() or BEGINNING
+        awaited = ledger.oldest_without_order(at - AWAITED)
+        since_fills = ledger.last_fill_at() or BEGINNING
+        believed_open = {row["broker_order_id"]: row for row in ledger.open_orders()}
     since_orders = min(since_orders, awaited or since_orders)
-    orders = {order.broker_order_id: order for order in broker.orders_since(since_orders - OVERLAP)}
+    orders = {order.broker_order_id: order for order in desk.broker.orders_since(since_orders - OVERLAP)}
     parents = {order_id: row["parent_id"] for order_id, row in believed_open.items()}
-    for order in broker.open_orders():
+    for order in desk.broker.open_orders():
         orders.setdefault(order.broker_order_id, replace(order, parent_id=parents.get(order.broker_order_id)))
     for gone in sorted(believed_open.keys() - orders.keys()):
-        found = broker.order_by_client_id(believed_open[gone]["client_order_id"])
+        found = desk.broker.order_by_client_id(believed_open[gone]["client_order_id"])
         if found is not None:
             orders[gone] = replace(found, parent_id=parents[gone])
-    with transaction(engine) as connection:
-        ledger.record_orders(connection, list(orders.values()), wall())
-    settle(broker, engine, wall)
-    return _compared(broker, engine, wall, at, since_fills, [order for order in orders.values() if order.open])
+    with desk.store.transaction() as ledger:
+        ledger.record_orders(list(orders.values()), desk.wall())
+    settle(desk)
+    return _compared(desk, at, since_fills, [order for order in orders.values() if order.open])
 
 
 def _compared(
-    broker: Broker,
-    engine: Engine,
-    wall: Callable[[], datetime],
+    desk: Desk,
     at: datetime,
     since: datetime,
     resting: list[BrokerOrder],
@@ -77,24 +72,24 @@ def _compared(
     """
     new_fills = 0
     for attempt in range(COMPARE_ATTEMPTS):
-        taken_at = wall()
-        fills = broker.fills_since(since - (OVERLAP if attempt == 0 else LOOK_BACK))
-        positions = {position.symbol: position for position in broker.positions()}
-        account = broker.account()
-        with transaction(engine) as connection:
-            new_fills += ledger.record_fills(connection, fills)
-            drift = differences(ledger.net_quantities(connection), positions)
+        taken_at = desk.wall()
+        fills = desk.broker.fills_since(since - (OVERLAP if attempt == 0 else LOOK_BACK))
+        positions = {position.symbol: position for position in desk.broker.positions()}
+        account = desk.broker.account()
+        with desk.store.transaction() as ledger:
+            new_fills += ledger.record_fills(fills)
+            drift = differences(ledger.net_quantities(), positions)
             if not drift or attempt == COMPARE_ATTEMPTS - 1:
-                ledger.record_equity(connection, account, at)
+                ledger.record_equity(account, at)
                 break
     return Books(account, positions, resting, taken_at, new_fills, drift)
 
 
-def snapshot(broker: Broker, wall: Callable[[], datetime]) -> Books:
+def snapshot(desk: Desk) -> Books:
     """The broker's account and positions as they are, nothing taken over: for showing, not for trading."""
-    taken_at = wall()
-    positions = {position.symbol: position for position in broker.positions()}
-    return Books(broker.account(), positions, (), taken_at, 0, {})
+    taken_at = desk.wall()
+    positions = {position.symbol: position for position in desk.broker.positions()}
+    return Books(desk.broker.account(), positions, (), taken_at, 0, {})
 
 
 def differences(held: Mapping[str, Decimal], positions: Mapping[str, Position]) -> dict[str, str]:
@@ -108,25 +103,25 @@ def differences(held: Mapping[str, Decimal], positions: Mapping[str, Position]) 
     return found
 
 
-def settle(broker: Broker, engine: Engine, wall: Callable[[], datetime]) -> int:
+def settle(desk: Desk) -> int:
     """Look up every intent whose fate is unknown; the number that still is.
 
     "Not found" is not "cancelled": the intent keeps its reservation until ABANDON_INTENT_S have passed, and an order
     that turns up later is taken over all the same.
     """
-    with transaction(engine) as connection:
-        unknown = [row for row in ledger.unsettled_intents(connection) if row["status"] != ledger.SENT]
+    with desk.store.transaction() as ledger:
+        unknown = [row for row in ledger.unsettled_intents() if row["status"] != SENT]
     open_doubts = 0
     for row in unknown:
-        age_s = (wall() - row["created_at_wall"]).total_seconds()
-        if row["status"] == ledger.COMMITTED and age_s < limits.SEND_GRACE_S:
+        age_s = (desk.wall() - row["created_at_wall"]).total_seconds()
+        if row["status"] == COMMITTED and age_s < limits.SEND_GRACE_S:
             continue  # its sender is probably still at it
-        found = broker.order_by_client_id(row["client_order_id"])
-        with transaction(engine) as connection:
+        found = desk.broker.order_by_client_id(row["client_order_id"])
+        with desk.store.transaction() as ledger:
             if found is not None:
-                ledger.record_orders(connection, [found], wall())
+                ledger.record_orders([found], desk.wall())
             elif age_s > limits.ABANDON_INTENT_S:
-                ledger.mark_unsent(connection, row["client_order_id"], ledger.ABANDONED, "never reached the venue")
+                ledger.mark_unsent(row["client_order_id"], ABANDONED, "never reached the venue")
             else:
                 open_doubts += 1
     return open_doubts

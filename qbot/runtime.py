@@ -13,10 +13,12 @@ from qbot import clock, limits
 from qbot.broker import alpaca
 from qbot.broker.protocol import Broker
 from qbot.contract.board import Board, connect
+from qbot.desk import Desk
 from qbot.market.alpaca_data import AlpacaData
 from qbot.market.alpaca_data import connect as connect_data
 from qbot.settings import Settings, settings
 from qbot.store.engine import engine
+from qbot.store.postgres import PostgresStore
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Runtime:
     def broker(self) -> Broker:
         """Made when first needed: no client exists at import. Raises ConfigError without keys."""
         return alpaca.connect(self.settings)
+
+    @property
+    def desk(self) -> Desk:
+        """Where this process makes its orders. Raises ConfigError without keys."""
+        return Desk(self.broker, PostgresStore(self.engine), self.wall, self.market)
 
     @cached_property
     def data(self) -> AlpacaData:

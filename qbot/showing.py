@@ -77,7 +77,7 @@ def books(rt: Runtime, taken: Books) -> None:
 def performance(rt: Runtime) -> None:
     """`backend:trading_performance` from the equity curve and the closed round trips."""
     now = rt.market()
-    taken = reconciliation.snapshot(rt.broker, rt.wall)
+    taken = reconciliation.snapshot(rt.desk)
     with transaction(rt.engine) as connection:
         fills = ledger.all_fills(connection)
         curve = ledger.equity_curve(connection, reconciliation.BEGINNING)

@@ -44,7 +44,7 @@ class Stream(TradingStream):
 def reconcile(rt: Runtime) -> None:
     """Catch up with what happened while nobody listened."""
     try:
-        books = reconciliation.reconcile(rt.broker, rt.engine, rt.wall, rt.market())
+        books = reconciliation.reconcile(rt.desk, rt.market())
         showing.books(rt, books)
     except QBotError as error:
         logger.warning("reconcile_failed", error=type(error).__name__, message=str(error))
@@ -63,7 +63,7 @@ def record(rt: Runtime, event: dict[str, Any]) -> None:
             ledger.record_orders(connection, [order], rt.wall())
             ledger.record_fills(connection, [fill] if fill else [])
         logger.info("trade_update", what=event["event"], symbol=order.symbol, status=order.status)
-        showing.books(rt, reconciliation.snapshot(rt.broker, rt.wall))
+        showing.books(rt, reconciliation.snapshot(rt.desk))
     except QBotError as error:
         logger.warning("event_not_recorded", error=type(error).__name__, message=str(error))
 

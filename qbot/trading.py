@@ -9,9 +9,9 @@ from decimal import Decimal
 
 import pandas as pd
 
-from qbot import execution, portfolio, risk, sizing
+from qbot import committing, portfolio, risk, sizing
+from qbot.committing import Judged
 from qbot.control import Settings
-from qbot.execution import Judged
 from qbot.features import build_features, latest_rows
 from qbot.market.calendar import MarketHours
 from qbot.reconciliation import Books
@@ -71,13 +71,13 @@ def decide(
 ) -> list[Judged]:
     """Judge every signal of this moment; the allowed ones come back as committed orders, ready to be sent."""
     wanted = propose(view.wishes, view.forecasts, view.quotes, books, settings.config)
-    cycle_id = f"{execution.CYCLE_PREFIX}{now:%Y%m%dT%H%M%S}"
+    cycle_id = f"{committing.CYCLE_PREFIX}{now:%Y%m%dT%H%M%S}"
     declined = [
-        execution.hold_row(signal, cycle_id, settings.revision, now, refusal, why)
+        committing.hold_row(signal, cycle_id, settings.revision, now, refusal, why)
         for signal, refusal, why in wanted.declined
     ]
-    return execution.commit(
-        rt.engine,
+    return committing.commit(
+        rt.desk,
         wanted.proposals,
         settings.config,
         market(settings, switch, hours, books, view.quotes, now),
@@ -85,7 +85,6 @@ def decide(
         revision=settings.revision,
         epoch=switch.epoch,
         snapshot_wall=books.taken_at_wall,
-        wall=rt.wall(),
         extra_decisions=declined,
     )
 
@@ -139,7 +138,7 @@ def propose(
         if signal.action is Action.HOLD:
             declined.append((signal, "NO_SIGNAL", signal.reasons[0]))
         elif signal.action is Action.SELL and position is not None and position.qty > 0:
-            exits.append(execution.exit_proposal(position, signal.source, signal))
+            exits.append(committing.exit_proposal(position, signal.source, signal))
         elif signal.action is Action.SELL:
             declined.append((signal, "NOT_HELD", f"{signal.reasons[0]}, but no share is held to sell"))
         else:

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 from alpaca.trading.client import TradingClient
 
-from qbot import execution, limits, reconciliation
+from qbot import committing, execution, limits, reconciliation
 from qbot.broker import alpaca_wire as wire
 from qbot.broker.alpaca import AlpacaBroker
 from qbot.errors import AlreadyCommitted, BrokerError, StoreUnavailable
@@ -65,10 +65,10 @@ def test_a_crash_between_commit_and_post_leaves_an_intent_that_is_looked_up_and_
     world.reconcile(restarted)
     assert world.intents() == {"AAPL buy": "committed"}
     asked = len(world.place.faults.seen)
-    assert reconciliation.settle(restarted.broker, restarted.engine, restarted.wall) == 0
+    assert reconciliation.settle(restarted.desk) == 0
     assert len(world.place.faults.seen) == asked  # its sender may still be at it: nobody asks the venue
     world.wall.advance(seconds=2)
-    assert reconciliation.settle(restarted.broker, restarted.engine, restarted.wall) == 1
+    assert reconciliation.settle(restarted.desk) == 1
     assert world.intents() == {"AAPL buy": "committed"}  # "not found" is not "never arrives"
     world.wall.advance(seconds=limits.ABANDON_INTENT_S)
     world.reconcile(restarted)
@@ -110,7 +110,7 @@ def test_an_order_that_turns_up_after_it_was_given_up_is_taken_over_even_when_ot
 
 def _books_before(world: World) -> reconciliation.Books:
     """What a cycle saw that looked just before the late order came."""
-    return reconciliation.snapshot(world.rt.broker, world.wall)
+    return reconciliation.snapshot(world.rt.desk)
 
 
 def test_a_given_up_intent_is_not_sent_by_a_sender_that_comes_back_late(world: World) -> None:
@@ -169,7 +169,7 @@ def test_an_answer_that_takes_too_long_leaves_doubt(world: World) -> None:
     hasty = AlpacaBroker(TradingClient(KEY, SECRET, raw_data=True, url_override=world.exchange.url), (1.0, 0.2))
     judged = world.commit(world.entry())
     world.exchange.fault("latency", method="POST", path="/v2/orders", times=1, seconds=0.4)
-    execution.send(hasty, world.engine, execution.orders_of(judged), world.wall)
+    execution.send(replace(world.rt.desk, broker=hasty), committing.orders_of(judged))
     assert world.intents() == {"AAPL buy": "in_doubt"}
     threading.Event().wait(0.3)  # the venue gets to it meanwhile
     world.reconcile()

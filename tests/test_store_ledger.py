@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from qbot import clock, execution, risk
+from qbot import clock, committing, risk
 from qbot.store import ledger, tables
 from qbot.store.engine import transaction
 from qbot.types import BrokerOrder, Fill, IntentKind, Proposal, Side, Source, Usage
@@ -263,7 +263,7 @@ def test_recent_fills_come_oldest_first_with_the_reasons_behind_them(world: Worl
 
 def test_an_order_id_is_never_too_long_and_never_the_same_for_two_orders() -> None:
     names = {
-        execution.client_order_id(cycle, symbol, side)
+        committing.client_order_id(cycle, symbol, side)
         for cycle in ("c1", "c2", "m" + "x" * 200, "m" + "x" * 201)
         for symbol in ("AAPL", "BRK.B")
         for side in Side

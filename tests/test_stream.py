@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qbot import execution, stream
+from qbot import committing, stream
 from qbot.contract import keys
 from qbot.exchange import wire as venue_wire
 from qbot.settings import Settings
@@ -88,7 +88,7 @@ def test_the_answer_to_a_post_that_comes_after_the_fill_takes_nothing_back(world
     """At the paper exchange both are of the same moment; the stream may well be the faster one."""
     judged = world.commit(world.entry("AAPL", 2))
     with listened(world) as told:
-        answer = world.rt.broker.submit(execution.orders_of(judged)[0].spec)
+        answer = world.rt.broker.submit(committing.orders_of(judged)[0].spec)
         world.orders()
     for event in told:
         stream.record(world.rt, event)

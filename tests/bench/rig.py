@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import redis
 
-from qbot import clock, execution, reconciliation, risk
+from qbot import clock, committing, execution, reconciliation, risk
 from qbot.contract import keys
 from qbot.contract.board import connect
 from qbot.contract.key import Key
@@ -140,15 +140,15 @@ class Rig:
         for _ in range(ENTRY_ATTEMPTS):
             self.wait_for_open_market()
             judged = self._judged()
-            placed = execution.send(self.rt.broker, self.rt.engine, execution.orders_of(judged), self.rt.wall)
+            placed = execution.send(self.rt.desk, committing.orders_of(judged))
             if placed:
                 return {f"/v2/orders/{order.broker_order_id}" for order in placed}
             clock.pause(1.0)
         raise RuntimeError(f"no entry was placed: {[one.verdict for one in judged]}")
 
-    def _judged(self) -> list[execution.Judged]:
+    def _judged(self) -> list[committing.Judged]:
         self._writes += 1
-        books = reconciliation.reconcile(self.rt.broker, self.rt.engine, self.rt.wall, self.rt.market())
+        books = reconciliation.reconcile(self.rt.desk, self.rt.market())
         prices = self.rt.data.latest(list(ENTRIES), self.rt.wall())
         now = self.rt.market()
         limits = {symbol: (prices[symbol].price_usd * FAR).quantize(Decimal("0.01")) for symbol in ENTRIES}
@@ -158,10 +158,10 @@ class Rig:
             quotes={symbol: quote_of(symbol, str(limit), now) for symbol, limit in limits.items()},
             positions={}, open_orders=(),
         )  # fmt: skip
-        return execution.commit(
-            self.rt.engine, [_entry(symbol, limit, now) for symbol, limit in limits.items()], ROOMY, market,
+        entries = [_entry(symbol, limit, now) for symbol, limit in limits.items()]
+        return committing.commit(
+            self.rt.desk, entries, ROOMY, market,
             cycle_id=f"cbench{self._writes}", revision=1, epoch=self.switch().epoch, snapshot_wall=self.rt.wall(),
-            wall=self.rt.wall(),
         )  # fmt: skip
 
     def wait_for_open_market(self) -> None:

@@ -15,7 +15,8 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from qbot import execution, reconciliation, risk
+from qbot import committing, execution, reconciliation, risk
+from qbot.committing import Judged
 from qbot.contract.board import connect
 from qbot.contract.key import Key
 from qbot.exchange.account import Ledger
@@ -23,7 +24,6 @@ from qbot.exchange.book import Book
 from qbot.exchange.faults import Fault, Faults
 from qbot.exchange.journal import Journal
 from qbot.exchange.orders import Changes
-from qbot.execution import Judged
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.settings import Settings
@@ -245,7 +245,7 @@ class World:
     def reconcile(self, rt: Runtime | None = None) -> Books:
         """The broker's truth into the ledger."""
         rt = rt or self.rt
-        return reconciliation.reconcile(rt.broker, rt.engine, rt.wall, rt.market())
+        return reconciliation.reconcile(rt.desk, rt.market())
 
     def commit(
         self, *proposals: Proposal, cycle_id: str = "c1", rt: Runtime | None = None, **more: Any
@@ -267,15 +267,16 @@ class World:
             "quotes": rt.data.latest(symbols, rt.wall()), "positions": books.positions,
             "open_orders": books.open_orders,
         }  # fmt: skip
-        return execution.commit(
-            rt.engine, proposals, config, risk.Market(**{**fine, **more}), cycle_id=cycle_id, revision=1, epoch=epoch,
-            snapshot_wall=books.taken_at_wall, wall=rt.wall(),
+        market = risk.Market(**{**fine, **more})
+        return committing.commit(
+            rt.desk, proposals, config, market, cycle_id=cycle_id, revision=1, epoch=epoch,
+            snapshot_wall=books.taken_at_wall,
         )  # fmt: skip
 
     def send(self, judged: list[Judged], rt: Runtime | None = None) -> None:
         """What a cycle does after its commit."""
         rt = rt or self.rt
-        execution.send(rt.broker, rt.engine, execution.orders_of(judged), rt.wall)
+        execution.send(rt.desk, committing.orders_of(judged))
 
     def buy(self, symbol: str = "AAPL", qty: int = 2, *, cycle_id: str = "c1") -> None:
         """An automatic entry, all the way to its fill and into the books."""
@@ -294,7 +295,7 @@ class World:
     def exit(self, symbol: str = "AAPL", source: Source = Source.ML) -> Proposal:
         """The sale of all of a symbol."""
         held = {position.symbol: position for position in self.rt.broker.positions()}[symbol]
-        return execution.exit_proposal(held, source, signal(symbol, float(held.current_price_usd), self.market()))
+        return committing.exit_proposal(held, source, signal(symbol, float(held.current_price_usd), self.market()))
 
 
 def limit_entry(world: World, symbol: str, below_pct: str = "0.01", *, source: Source = Source.ML) -> Proposal:

@@ -1,0 +1,216 @@
+"""Proposals into committed intents: judged by the gate, their caps reserved, in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
+from typing import Any
+
+from qbot import clock, limits, risk
+from qbot.desk import Desk
+from qbot.store.protocol import COMMITTED
+from qbot.types import (
+    IntentKind,
+    OrderSpec,
+    OrderType,
+    Position,
+    Proposal,
+    Side,
+    Signal,
+    Source,
+    TimeInForce,
+    TradingConfig,
+    TradingState,
+    Verdict,
+)
+
+ID_PREFIX, CYCLE_PREFIX, MANUAL_PREFIX, EMERGENCY_PREFIX = "qbot", "c", "m", "e"  # of every client_order_id
+AUTOMATIC = f"{ID_PREFIX}-{CYCLE_PREFIX}"  # how the client_order_id of an order of a trading cycle begins
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A committed intent, ready to be sent."""
+
+    spec: OrderSpec
+    kind: IntentKind
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate said to one proposal, and the order it became if it was allowed."""
+
+    proposal: Proposal
+    verdict: Verdict
+    order: Order | None
+
+
+def commit(
+    desk: Desk,
+    proposals: Sequence[Proposal],
+    config: TradingConfig,
+    market: risk.Market,
+    *,
+    cycle_id: str,
+    revision: int,
+    epoch: int,
+    snapshot_wall: datetime,
+    extra_decisions: Sequence[Mapping[str, Any]] = (),
+) -> list[Judged]:
+    """Judge proposals and commit the allowed ones as intents, with their caps reserved, in one transaction.
+
+    `epoch` is the switch's as the cycle saw it: if someone stopped trading meanwhile, automatic orders are refused, and
+    entries by hand after an emergency. Raises AlreadyCommitted when another run was here with the same `cycle_id`.
+    """
+    now, wall = market.now, desk.wall()
+    with desk.store.transaction() as ledger:
+        ledger.lock_gate()
+        switch = ledger.load_switch()
+        if switch.epoch != epoch:
+            market = replace(market, state=TradingState.HALTED, latched=market.latched or switch.latched)
+        since = now - timedelta(minutes=config.cooldown_minutes)
+        usage = ledger.usage(clock.market_day(now), since, snapshot_wall)
+        judged = [
+            Judged(proposal, verdict, _order(proposal, config, market, cycle_id) if verdict.allowed else None)
+            for proposal, verdict in risk.gate(proposals, config, market, usage)
+        ]
+        rows = [decision_row(j.proposal, j.verdict, cycle_id, revision, now) for j in judged]
+        ledger.add_decisions([*rows, *extra_decisions])
+        intents = [_intent_row(j, row, now, wall, epoch) for j, row in zip(judged, rows, strict=True) if j.order]
+        ledger.add_intents(intents)
+    return judged
+
+
+def orders_of(judged: Sequence[Judged]) -> list[Order]:
+    """The orders to send."""
+    return [one.order for one in judged if one.order is not None]
+
+
+def decision_row(proposal: Proposal, verdict: Verdict, cycle_id: str, revision: int, now: datetime) -> dict[str, Any]:
+    """The audit of one judged proposal."""
+    return {
+        "decision_id": f"{cycle_id}:{proposal.symbol}:{proposal.side}",
+        "cycle_id": cycle_id,
+        "symbol": proposal.symbol,
+        "action": str(proposal.side).upper(),
+        "allowed": verdict.allowed,
+        "refusal": verdict.refusal,
+        "message": verdict.message,
+        "numbers": verdict.numbers,
+        "signal": plain(proposal.signal) if proposal.signal else None,
+        "forecast_id": proposal.signal.forecast_id if proposal.signal else None,
+        "settings_revision": revision,
+        "decided_at": now,
+    }
+
+
+def hold_row(signal: Signal, cycle_id: str, revision: int, now: datetime, refusal: str, why: str) -> dict[str, Any]:
+    """The audit of a symbol for which nothing was proposed, and why not."""
+    return {
+        "decision_id": f"{cycle_id}:{signal.symbol}:hold",
+        "cycle_id": cycle_id,
+        "symbol": signal.symbol,
+        "action": str(signal.action),
+        "allowed": False,
+        "refusal": refusal,
+        "message": why,
+        "numbers": {},
+        "signal": plain(signal),
+        "forecast_id": signal.forecast_id,
+        "settings_revision": revision,
+        "decided_at": now,
+    }
+
+
+def client_order_id(cycle_id: str, symbol: str, side: Side) -> str:
+    """The one id of an order for ever: the same cycle can send the same order only once."""
+    made = f"{ID_PREFIX}-{cycle_id}-{symbol}-{side}"
+    if len(made) <= limits.CLIENT_ORDER_ID_MAX:
+        return made
+    return f"{ID_PREFIX}-{hashlib.sha256(made.encode()).hexdigest()}"
+
+
+def _order(proposal: Proposal, config: TradingConfig, market: risk.Market, cycle_id: str) -> Order:
+    spec = OrderSpec(
+        client_order_id=client_order_id(cycle_id, proposal.symbol, proposal.side),
+        symbol=proposal.symbol,
+        side=proposal.side,
+        qty=proposal.qty,
+        order_type=proposal.order_type,
+        time_in_force=proposal.time_in_force,
+        limit_price_usd=_tick(proposal.limit_price_usd),
+        stop_price_usd=_tick(proposal.stop_price_usd),
+    )
+    if proposal.kind is IntentKind.ENTRY and proposal.signal is not None:
+        price = market.quotes[proposal.symbol].price_usd
+        # GTC, so that the protection outlives the day.
+        spec = replace(
+            spec,
+            time_in_force=TimeInForce.GTC,
+            take_profit_usd=_tick(price * (1 + config.take_profit_pct)),
+            stop_loss_usd=_tick(price * (1 - config.stop_loss_pct)),
+        )
+    return Order(spec, proposal.kind)
+
+
+def _tick(price_usd: Decimal | None) -> Decimal | None:
+    """To the venue's increment: a cent from one dollar up, a hundredth of a cent below."""
+    if price_usd is None:
+        return None
+    step = Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
+    return price_usd.quantize(step, ROUND_HALF_UP)
+
+
+def _intent_row(
+    judged: Judged, decision: Mapping[str, Any], now: datetime, wall: datetime, epoch: int
+) -> dict[str, Any]:
+    assert judged.order is not None
+    proposal, spec = judged.proposal, judged.order.spec
+    return {
+        "client_order_id": spec.client_order_id,
+        "decision_id": decision["decision_id"],
+        "symbol": spec.symbol,
+        "side": str(spec.side),
+        "kind": str(proposal.kind),
+        "source": str(proposal.source),
+        "qty": spec.qty,
+        "reserved_usd": proposal.notional_usd,
+        "spec": plain(spec),
+        "status": COMMITTED,
+        "market_day": clock.market_day(now),
+        "created_at": now,
+        "created_at_wall": wall,
+        "switch_epoch": epoch,
+    }
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A dataclass of ours as JSON."""
+
+    def convert(part: Any) -> Any:
+        if isinstance(part, Decimal):
+            return str(part)
+        if isinstance(part, StrEnum):
+            return str(part)
+        return part.isoformat() if isinstance(part, datetime) else part
+
+    return {name: convert(part) for name, part in asdict(value).items()}
+
+
+def exit_proposal(position: Position, source: Source, signal: Signal | None = None) -> Proposal:
+    """The sale of a whole position at the market."""
+    return Proposal(
+        symbol=position.symbol,
+        side=Side.SELL,
+        qty=position.qty,
+        kind=IntentKind.EXIT,
+        source=source,
+        price_usd=position.current_price_usd,
+        order_type=OrderType.MARKET,
+        time_in_force=TimeInForce.DAY,
+        signal=signal,
+    )
