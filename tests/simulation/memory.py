@@ -1,0 +1,374 @@
+"""The store in memory: transactions that see what is committed, locks that wait, nothing left of one that dies.
+
+What Postgres does is done here in plain dictionaries, so that a simulated cycle costs microseconds. Both have to pass
+`test_stores_agree`. Time passes, and others have their turn, only where `point` and `wait` are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from qbot import clock
+from qbot.errors import AlreadyCommitted, StoreUnavailable
+from qbot.session import Event, Switch
+from qbot.store import locks, tables
+from qbot.store.ledger import usage_of
+from qbot.store.protocol import ABANDONED, CLOSED, COMMITTED, IN_DOUBT, SENT, UNSETTLED
+from qbot.types import CLOSED_ORDER_STATUSES, Account, BrokerOrder, Fill, IntentKind, Side, Source, Usage
+
+Row = dict[str, Any]
+DECISIONS, INTENTS, ORDERS, FILLS, EQUITY, SWITCH = "decisions", "intents", "orders", "fills", "equity", "switch"
+KEYS = {DECISIONS: "decision_id", INTENTS: "client_order_id", ORDERS: "broker_order_id", FILLS: "execution_id"}
+ORDER_COLUMNS = tuple(name for name in tables.orders.c.keys() if name != "source")  # noqa: SIM118: no dictionary
+KEPT = {"broker_order_id", "created_at", "parent_id", "source"}
+NEW_INTENT = {"broker_order_id": None, "error": None, "filled_usd": Decimal(0), "closed_at_wall": None}
+MICRO = Decimal("0.000001")  # as precise as the columns of Postgres
+ZERO = Decimal(0)
+
+
+def pass_by(_name: str) -> None:
+    """A point where nobody else has a turn."""
+
+
+def insist(until: Callable[[], bool]) -> None:
+    """A wait where nobody else has a turn: what is not so now will never be."""
+    if not until():
+        raise RuntimeError("deadlock: nobody is left who could free what is waited for")
+
+
+class MemoryStore:
+    """The Store in memory. `point` is told where a process may die or lose its turn, `wait` returns once its condition
+    holds. `down` makes every transaction fail, one under way at its commit.
+    """
+
+    def __init__(self, point: Callable[[str], None] = pass_by, wait: Callable[..., None] = insist) -> None:
+        self.point, self.wait, self.down = point, wait, False
+        self.tables: dict[str, dict[Any, Any]] = {name: {} for name in (*KEYS, EQUITY, SWITCH)}
+        self.switch_log: list[tuple[Event, datetime]] = []
+        self.owners: dict[object, MemoryLedger] = {}  # of advisory locks, by number, and of rows being written
+        # What would be scanned for over and over: kept with each commit.
+        self.unsettled: dict[str, None] = {}
+        self.open_orders: dict[str, None] = {}
+        self.by_day: dict[str, dict[str, None]] = {}
+        self.fills_by_day: dict[str, list[Row]] = {}
+        self.held: dict[str, Decimal] = {}
+        self.last_order_at: datetime | None = None
+        self.last_fill_at: datetime | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[MemoryLedger]:
+        """One transaction. Whatever is raised into it, also at a point, takes it back."""
+        self.point("begin")
+        self._require_up()
+        ledger = MemoryLedger(self)
+        try:
+            yield ledger
+            self.point("commit")
+            self._require_up()
+            ledger.commit()
+        finally:
+            ledger.release()
+        self.point("committed")
+
+    def _require_up(self) -> None:
+        if self.down:
+            raise StoreUnavailable("the store in memory is switched off")
+
+
+class MemoryLedger:
+    """The Ledger of one transaction: `changes` are seen by itself alone until they are committed."""
+
+    __slots__ = ("changes", "events", "store")
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.changes: dict[str, dict[Any, Any]] = {}
+        self.events: list[tuple[Event, datetime]] = []
+
+    # --- rows and locks ---
+
+    def _lock(self, key: object) -> None:
+        owners = self.store.owners
+        if owners.get(key) is self:
+            return
+        if isinstance(key, int):
+            self.store.point("lock")
+        if key in owners:
+            self.store.wait(lambda: key not in owners)
+        owners[key] = self
+
+    def _get(self, table: str, key: Any) -> Any:
+        changed = self.changes.get(table)
+        if changed is not None and key in changed:
+            return changed[key]
+        return self.store.tables[table].get(key)
+
+    def _put(self, table: str, key: Any, row: Any) -> None:
+        self.changes.setdefault(table, {})[key] = row
+
+    def _own(self, table: str, key: Any) -> Any:
+        """The row as it is once nobody else is writing it: of two that insert or change it, the second waits."""
+        self._lock((table, key))
+        return self._get(table, key)
+
+    def _rows(self, table: str, keys: Iterable[Any] | None = None) -> Iterator[Row]:
+        """Rows by key, those of this transaction as it sees them; all without `keys`, which need not name its own."""
+        changed = self.changes.get(table)
+        base = self.store.tables[table]
+        for key in base if keys is None else keys:
+            if changed is None or key not in changed:
+                yield base[key]
+        if changed is not None:
+            yield from changed.values()
+
+    def commit(self) -> None:
+        """Make the changes everybody's."""
+        store = self.store
+        for table, changed in self.changes.items():
+            base = store.tables[table]
+            for key, row in changed.items():
+                if table == FILLS and key not in base:
+                    self._add_fill(row)
+                base[key] = row
+                if table == INTENTS:
+                    self._index_intent(key, row)
+                elif table == ORDERS:
+                    self._index_order(key, row)
+        store.switch_log += self.events
+
+    def release(self) -> None:
+        """Free every lock, committed or not."""
+        owners = self.store.owners
+        if owners:
+            for key in [key for key, owner in owners.items() if owner is self]:
+                del owners[key]
+
+    def _add_fill(self, row: Row) -> None:
+        store = self.store
+        signed = row["qty"] if row["side"] == Side.BUY else -row["qty"]
+        store.held[row["symbol"]] = store.held.get(row["symbol"], ZERO) + signed
+        store.fills_by_day.setdefault(clock.market_day(row["at"]), []).append(row)
+        store.last_fill_at = max(row["at"], store.last_fill_at or row["at"])
+
+    def _index_intent(self, key: str, row: Row) -> None:
+        store = self.store
+        store.by_day.setdefault(row["market_day"], {})[key] = None
+        if row["status"] in UNSETTLED:
+            store.unsettled[key] = None
+        else:
+            store.unsettled.pop(key, None)
+
+    def _index_order(self, key: str, row: Row) -> None:
+        store = self.store
+        store.last_order_at = max(row["created_at"], store.last_order_at or row["created_at"])
+        if row["status"] in CLOSED_ORDER_STATUSES:
+            store.open_orders.pop(key, None)
+        else:
+            store.open_orders[key] = None
+
+    # --- the gate ---
+
+    def lock_gate(self) -> None:
+        self._lock(locks.GATE)
+
+    def usage(self, day: str, cooldown_since: datetime, snapshot_wall: datetime) -> Usage:
+        late = snapshot_wall - timedelta(seconds=1)
+        rows = [
+            row
+            for row in self._rows(INTENTS)
+            if row["market_day"] == day
+            or row["status"] in UNSETTLED
+            or (row["closed_at_wall"] is not None and row["closed_at_wall"] >= late)
+            or row["created_at"] > cooldown_since
+        ]
+        counted = usage_of(rows, day, snapshot_wall)
+        return replace(counted, notional_today_usd=counted.notional_today_usd + self._filled_past_intents(day))
+
+    def _filled_past_intents(self, day: str) -> Decimal:
+        ours = {row["broker_order_id"] for row in self._rows(INTENTS) if row["market_day"] == day}
+        new = self.changes.get(FILLS, {})
+        known = self.store.tables[FILLS]
+        fills = [*self.store.fills_by_day.get(day, ()), *(row for key, row in new.items() if key not in known)]
+        return sum(
+            (
+                row["qty"] * row["price_usd"]
+                for row in fills
+                if row["broker_order_id"] not in ours and clock.market_day(row["at"]) == day
+            ),
+            ZERO,
+        )
+
+    def add_decisions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._insert(DECISIONS, [dict(row) for row in rows])
+
+    def add_intents(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._insert(INTENTS, [{**NEW_INTENT, **row} for row in rows])
+
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+        for row in rows:
+            key = row[KEYS[table]]
+            if self._own(table, key) is not None:
+                raise AlreadyCommitted(f"{key} was committed before")
+            self._put(table, key, row)
+
+    # --- intents ---
+
+    def intent(self, client_order_id: str) -> Row | None:
+        row = self._get(INTENTS, client_order_id)
+        return dict(row) if row else None
+
+    def unsettled_intents(self) -> list[Mapping[str, Any]]:
+        rows = [row for row in self._rows(INTENTS, self.store.unsettled) if row["status"] in UNSETTLED]
+        return [dict(row) for row in sorted(rows, key=lambda row: row["created_at_wall"])]
+
+    def left_alone(self, symbols: Sequence[str]) -> list[str]:
+        newest: dict[str, Row] = {}
+        for row in self._rows(INTENTS):
+            if row["kind"] != IntentKind.ENTRY or row["filled_usd"] <= 0 or row["symbol"] not in symbols:
+                continue
+            before = newest.get(row["symbol"])
+            if before is None or row["created_at"] > before["created_at"]:
+                newest[row["symbol"]] = row
+        busy = {row["symbol"] for row in self.unsettled_intents()}
+        human = (Source.MANUAL, Source.EMERGENCY)
+        return [name for name in sorted(newest) if newest[name]["source"] not in human and name not in busy]
+
+    def oldest_without_order(self, since: datetime) -> datetime | None:
+        awaited = (COMMITTED, IN_DOUBT, ABANDONED)
+        times = [r["created_at"] for r in self._rows(INTENTS) if r["status"] in awaited and r["created_at"] > since]
+        return min(times, default=None)
+
+    def mark_unsent(self, client_order_id: str, status: str, why: str) -> None:
+        row = self._own(INTENTS, client_order_id)
+        if row is not None and row["status"] in (COMMITTED, IN_DOUBT):
+            self._put(INTENTS, client_order_id, {**row, "status": status, "error": why})
+
+    def entries_on_their_way(self, begin: datetime, end: datetime, by_hand: Sequence[Source] = ()) -> bool:
+        left_out = {Source.MANUAL, Source.EMERGENCY} - set(by_hand)
+        return any(
+            row["status"] in (COMMITTED, IN_DOUBT)
+            and row["kind"] == IntentKind.ENTRY
+            and row["source"] not in left_out
+            and begin <= row["created_at_wall"] <= end
+            for row in self._rows(INTENTS, self.store.unsettled)
+        )
+
+    # --- orders and fills ---
+
+    def record_orders(self, seen: Sequence[BrokerOrder], wall: datetime) -> None:
+        family = {one.broker_order_id: one for order in seen for one in (*order.legs, order)}
+        if not family:
+            return
+        self._lock(locks.ORDERS)
+        told = [family[order_id] for order_id in sorted(family)]
+        known = self._sources(told)
+        for order in told:
+            row = {name: getattr(order, name) for name in ORDER_COLUMNS}
+            row |= {"side": str(order.side), "source": known[order.broker_order_id]}
+            self._record_order(order.broker_order_id, row)
+            self._settle(order, wall)
+
+    def _sources(self, told: Sequence[BrokerOrder]) -> dict[str, str]:
+        by_id = {}
+        for order in told:
+            intent = self._get(INTENTS, order.client_order_id)
+            if intent is not None:
+                by_id[order.broker_order_id] = str(intent["source"])
+        found = {}
+        for order in told:
+            parent = self._get(ORDERS, order.parent_id) if order.parent_id else None
+            inherited = by_id.get(order.parent_id or "") or (parent["source"] if parent else None)
+            found[order.broker_order_id] = by_id.get(order.broker_order_id) or inherited or Source.FOREIGN.value
+        return found
+
+    def _record_order(self, key: str, new: Row) -> None:
+        old = self._own(ORDERS, key)
+        if old is None:
+            self._put(ORDERS, key, new)
+            return
+        row = {**new, **{name: old[name] for name in KEPT}} if _newer(new, old) else old
+        if (new["source"] != Source.FOREIGN or new["parent_id"]) and (
+            row["parent_id"] is None or row["source"] == Source.FOREIGN
+        ):
+            source = new["source"] if row["source"] == Source.FOREIGN else row["source"]
+            row = {**row, "parent_id": row["parent_id"] or new["parent_id"], "source": source}
+        if row is not old:
+            self._put(ORDERS, key, row)
+
+    def _settle(self, told: BrokerOrder, wall: datetime) -> None:
+        if self._get(INTENTS, told.client_order_id) is None:
+            return
+        order, intent = self._get(ORDERS, told.broker_order_id), self._own(INTENTS, told.client_order_id)
+        ended = order["status"] in CLOSED_ORDER_STATUSES
+        filled_usd = (order["filled_qty"] * (order["filled_avg_price_usd"] or ZERO)).quantize(MICRO)
+        change = {
+            "status": CLOSED if ended else SENT,
+            "broker_order_id": told.broker_order_id,
+            "filled_usd": filled_usd,
+            "closed_at_wall": (intent["closed_at_wall"] or wall) if ended else None,
+            "error": None,
+        }
+        if any(intent[name] != value for name, value in change.items()):
+            self._put(INTENTS, told.client_order_id, {**intent, **change})
+
+    def record_fills(self, seen: Sequence[Fill]) -> int:
+        new = 0
+        for fill in sorted(seen, key=lambda fill: fill.execution_id):
+            if self._get(FILLS, fill.execution_id) is None and self._own(FILLS, fill.execution_id) is None:
+                self._put(FILLS, fill.execution_id, {**asdict(fill), "side": str(fill.side)})
+                new += 1
+        return new
+
+    def net_quantities(self) -> dict[str, Decimal]:
+        held = dict(self.store.held)
+        for key, row in self.changes.get(FILLS, {}).items():
+            if key not in self.store.tables[FILLS]:
+                signed = row["qty"] if row["side"] == Side.BUY else -row["qty"]
+                held[row["symbol"]] = held.get(row["symbol"], ZERO) + signed
+        return {symbol: qty for symbol, qty in held.items() if qty}
+
+    def record_equity(self, account: Account, at: datetime) -> None:
+        if self._own(EQUITY, at) is None:
+            self._put(EQUITY, at, {"at": at, "equity_usd": account.equity_usd, "cash_usd": account.cash_usd})
+
+    def open_orders(self) -> list[Mapping[str, Any]]:
+        rows = [row for row in self._rows(ORDERS, self.store.open_orders) if row["status"] not in CLOSED_ORDER_STATUSES]
+        return [dict(row) for row in sorted(rows, key=lambda row: row["created_at"])]
+
+    def open_entries(self, id_prefix: str) -> list[str]:
+        mine = [r for r in self.open_orders() if r["side"] == Side.BUY and r["client_order_id"].startswith(id_prefix)]
+        return [row["broker_order_id"] for row in reversed(mine)]
+
+    def last_fill_at(self) -> datetime | None:
+        times = [row["at"] for row in self.changes.get(FILLS, {}).values()]
+        return max((at for at in (*times, self.store.last_fill_at) if at is not None), default=None)
+
+    def last_order_at(self) -> datetime | None:
+        times = [row["created_at"] for row in self.changes.get(ORDERS, {}).values()]
+        return max((at for at in (*times, self.store.last_order_at) if at is not None), default=None)
+
+    # --- the switch ---
+
+    def load_switch(self, *, for_update: bool = False) -> Switch:
+        if for_update:
+            self._lock(locks.SWITCH)
+        found: Switch | None = self._get(SWITCH, True)
+        return found or Switch()
+
+    def save_switch(self, switch: Switch, events: Sequence[Event], wall: datetime) -> None:
+        self._own(SWITCH, True)
+        self._put(SWITCH, True, replace(switch, seen=dict(switch.seen) if switch.seen else None))
+        self.events += [(event, wall) for event in events]
+
+
+def _newer(new: Row, old: Row) -> bool:
+    """As `qbot.store.ledger` has it."""
+    if new["updated_at"] != old["updated_at"]:
+        return bool(new["updated_at"] > old["updated_at"])
+    closed = CLOSED_ORDER_STATUSES
+    return new["filled_qty"] >= old["filled_qty"] and (old["status"] not in closed or new["status"] in closed)
