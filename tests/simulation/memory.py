@@ -24,7 +24,7 @@ from qbot.types import CLOSED_ORDER_STATUSES, Account, BrokerOrder, Fill, Intent
 Row = dict[str, Any]
 DECISIONS, INTENTS, ORDERS, FILLS, EQUITY, SWITCH = "decisions", "intents", "orders", "fills", "equity", "switch"
 KEYS = {DECISIONS: "decision_id", INTENTS: "client_order_id", ORDERS: "broker_order_id", FILLS: "execution_id"}
-ORDER_COLUMNS = tuple(name for name in tables.orders.c.keys() if name != "source")  # noqa: SIM118: no dictionary
+ORDER_COLUMNS = tuple(column.name for column in tables.orders.columns if column.name != "source")
 KEPT = {"broker_order_id", "created_at", "parent_id", "source"}
 NEW_INTENT = {"broker_order_id": None, "error": None, "filled_usd": Decimal(0), "closed_at_wall": None}
 MICRO = Decimal("0.000001")  # as precise as the columns of Postgres
