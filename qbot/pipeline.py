@@ -14,11 +14,9 @@ from datetime import timedelta
 import structlog
 
 from qbot import (
-    committing,
     continuity,
     control,
     emergency,
-    execution,
     forecasting,
     health,
     inputs,
@@ -35,6 +33,7 @@ from qbot.contract import keys
 from qbot.errors import QBotError
 from qbot.market import freshness
 from qbot.market.calendar import market_hours
+from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.store import bars
 from qbot.store.engine import transaction
@@ -99,25 +98,34 @@ def trade_bot(rt: Runtime) -> None:
         settings = control.sync_settings(rt)
         switch = control.sync_switch(rt)
         hours = market_hours(now)
-        books = reconciliation.reconcile(rt.desk, now)
-        showing.drift(rt, books)
-        showing.unprotected(rt, books)
-        if switch.on and hours.is_open and not emergency.pending(rt):
-            view = trading.look(rt, settings.config, now, books.positions)
-            judged = trading.decide(rt, settings, switch, hours, books, view, now)
-            execution.send(rt.desk, committing.orders_of(judged))
-            showing_ml.signals(rt, view.wishes, now)
+        done = trading.cycle(
+            rt.desk,
+            settings,
+            switch,
+            hours,
+            now,
+            taken=lambda books: _tell(rt, books),
+            pending=lambda: emergency.pending(rt),
+            view=lambda held: trading.look(rt, settings.config, now, held),
+        )
+        if done.view is not None:
+            showing_ml.signals(rt, done.view.wishes, now)
     except QBotError as error:
         showing.failed_cycle(rt, error, now)
         raise
-    showing.cycle(rt, settings, hours, books, now)
+    showing.cycle(rt, settings, hours, done.books, now)
+
+
+def _tell(rt: Runtime, books: Books) -> None:
+    """What a human must know of the books at once."""
+    showing.drift(rt, books)
+    showing.unprotected(rt, books)
 
 
 def reconcile_orders(rt: Runtime) -> None:
     """Take the broker's truth into the ledger and show it: the net under the trade stream."""
     books = reconciliation.reconcile(rt.desk, rt.market())
-    showing.drift(rt, books)
-    showing.unprotected(rt, books)
+    _tell(rt, books)
     showing.books(rt, books)
 
 

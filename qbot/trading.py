@@ -1,17 +1,18 @@
-"""From forecasts to committed orders: signals, sizes, the gate. Called by the trading cycle alone."""
+"""The trading cycle: books → signals → sizes → gate → committed orders → broker. Called by the pipeline alone."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pandas as pd
 
-from qbot import committing, portfolio, risk, sizing
+from qbot import committing, execution, portfolio, reconciliation, risk, sizing
 from qbot.committing import Judged
 from qbot.control import Settings
+from qbot.desk import Desk
 from qbot.features import build_features, latest_rows
 from qbot.market.calendar import MarketHours
 from qbot.reconciliation import Books
@@ -55,6 +56,42 @@ class Wanted:
     declined: list[tuple[Signal, str, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One trading cycle: the books it began with, and what it saw and did where it might trade."""
+
+    books: Books
+    view: View | None
+    judged: Sequence[Judged]
+
+
+def cycle(
+    desk: Desk,
+    settings: Settings,
+    switch: Switch,
+    hours: MarketHours,
+    now: datetime,
+    *,
+    taken: Callable[[Books], None],
+    pending: Callable[[], bool],
+    view: Callable[[Collection[str]], View],
+) -> Cycle:
+    """Books → signals → committed intents → orders.
+
+    `taken` is told the books at once, so that a human hears of a drift whatever comes next. `pending`: whether an
+    emergency waits to be carried out. `view` is asked for forecasts and prices, with the symbols that are held.
+    Raises QBotError; then nothing more is sent.
+    """
+    books = reconciliation.reconcile(desk, now)
+    taken(books)
+    if not switch.on or not hours.is_open or pending():
+        return Cycle(books, None, ())
+    seen = view(books.positions)
+    judged = decide(desk, settings, switch, hours, books, seen, now)
+    execution.send(desk, committing.orders_of(judged))
+    return Cycle(books, seen, judged)
+
+
 def look(rt: Runtime, config: TradingConfig, now: datetime, held: Collection[str] = ()) -> View:
     """What the forecasts come to at the latest prices. `held`: symbols whose prices are wanted too."""
     with transaction(rt.engine) as connection:
@@ -67,7 +104,7 @@ def look(rt: Runtime, config: TradingConfig, now: datetime, held: Collection[str
 
 
 def decide(
-    rt: Runtime, settings: Settings, switch: Switch, hours: MarketHours, books: Books, view: View, now: datetime
+    desk: Desk, settings: Settings, switch: Switch, hours: MarketHours, books: Books, view: View, now: datetime
 ) -> list[Judged]:
     """Judge every signal of this moment; the allowed ones come back as committed orders, ready to be sent."""
     wanted = propose(view.wishes, view.forecasts, view.quotes, books, settings.config)
@@ -77,7 +114,7 @@ def decide(
         for signal, refusal, why in wanted.declined
     ]
     return committing.commit(
-        rt.desk,
+        desk,
         wanted.proposals,
         settings.config,
         market(settings, switch, hours, books, view.quotes, now),
