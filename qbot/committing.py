@@ -144,6 +144,7 @@ def _order(proposal: Proposal, config: TradingConfig, market: risk.Market, cycle
         time_in_force=proposal.time_in_force,
         limit_price_usd=_tick(proposal.limit_price_usd),
         stop_price_usd=_tick(proposal.stop_price_usd),
+        extended_hours=proposal.extended_hours,
     )
     if proposal.kind is IntentKind.ENTRY and proposal.signal is not None:
         price = market.quotes[proposal.symbol].price_usd

@@ -9,28 +9,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import datetime
+from typing import Any
 
 import structlog
 from sqlalchemy.engine import Connection
 
-from qbot import clock, committing, control, execution, limits
+from qbot import committing, control, execution, flatten, limits
 from qbot.contract import keys
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_orders import EmergencyAction, EmergencyKind
 from qbot.contract.payloads_settings import RiskSettings
 from qbot.errors import BoardUnavailable, BrokerError, StoreUnavailable
-from qbot.market.calendar import market_hours
-from qbot.risk import Market
 from qbot.runtime import Runtime
 from qbot.session import Switch
-from qbot.store import ledger, locks, state
+from qbot.store import locks, state
 from qbot.store.engine import transaction
-from qbot.types import IntentKind, Position, Source, TradingState
 
 log = structlog.get_logger(__name__)
-HANDLED = "emergency"
+HANDLED, ALIVE = "emergency", "alive_wall"
 
 
 def handle(rt: Runtime) -> str | None:
@@ -62,28 +59,57 @@ def _handle(rt: Runtime, action: EmergencyAction) -> str | None:
         return None
     if entries:
         execution.cancel_known(rt.broker, entries)
-    with _alone(rt) as mine:
+    with _alone(rt, action) as mine:
         if not mine or _surely_done(rt, action):
             return None
+        _alive(rt, action)
         report = _carry_out(rt, action)
         with transaction(rt.engine) as connection:
-            state.first_time(connection, HANDLED, _identity(action), rt.wall())
-            state.set_outcome(connection, HANDLED, _identity(action), {"done": True, "report": report})
+            _note(rt, connection, action, {"done": True, "report": report})
     log.warning("emergency", action=str(action.action), report=report)
     return report
 
 
 @contextmanager
-def _alone(rt: Runtime) -> Iterator[bool]:
-    """Whether nobody else carries out an emergency: listener and beat task both look. Without Postgres nobody can tell,
-    and it goes on: asking for the same stop twice does no harm, missing it would.
+def _alone(rt: Runtime, action: EmergencyAction) -> Iterator[bool]:
+    """Whether nobody else carries out an emergency: listener and beat task both look.
+
+    Without Postgres nobody can tell, and it goes on: asking for the same stop twice does no harm, missing it would. So
+    it is with one whose process hangs: it may never come back.
     """
     with ExitStack() as held:
         try:
-            mine = held.enter_context(locks.tried(rt.engine, locks.EMERGENCY))
+            mine = held.enter_context(locks.tried(rt.engine, locks.EMERGENCY)) or _stuck(rt, action)
         except StoreUnavailable:
             mine = True
         yield mine
+
+
+def _alive(rt: Runtime, action: EmergencyAction) -> None:
+    """A sign of life, for who waits to take over."""
+    with suppress(StoreUnavailable), transaction(rt.engine) as connection:
+        _note(rt, connection, action, {"done": False, ALIVE: rt.wall().isoformat()})
+
+
+def _stuck(rt: Runtime, action: EmergencyAction) -> bool:
+    """Whether whoever carries out this action has given no sign of life for long; a human is told."""
+    key = _identity(action)
+    with transaction(rt.engine) as connection:
+        outcome = state.known(connection, HANDLED, [key]).get(key, {})
+    last = outcome.get(ALIVE)
+    if last is None or (rt.wall() - datetime.fromisoformat(last)).total_seconds() <= limits.EMERGENCY_STUCK_S:
+        return False
+    title, message = "An emergency is taken over", f"whoever carried it out has not been heard of since {last}"
+    control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, title, message)
+    return True
+
+
+def _note(rt: Runtime, connection: Connection, action: EmergencyAction, outcome: Mapping[str, Any]) -> None:
+    """Record how far an action has come; one that is done stays so."""
+    key = _identity(action)
+    if not state.known(connection, HANDLED, [key]).get(key, {}).get("done", False):
+        state.first_time(connection, HANDLED, key, rt.wall())
+        state.set_outcome(connection, HANDLED, key, outcome)
 
 
 def pending(rt: Runtime) -> bool:
@@ -129,7 +155,7 @@ def _identity(action: EmergencyAction) -> str:
 
 def _carry_out(rt: Runtime, action: EmergencyAction) -> str:
     if not _stops(action):
-        count = _cancel_all(rt)
+        count = flatten.cancel_all(rt.desk)
         message = (
             f"{count} orders cancelled on request: {action.reason or 'no reason given'}. Positions are unprotected."
         )
@@ -187,97 +213,10 @@ def _too_old(action: EmergencyAction, now: datetime) -> bool:
 
 
 def _flatten(rt: Runtime, action: EmergencyAction) -> str:
-    """After the cancel of everything sell every position, and look until the broker shows neither orders nor positions.
-
-    Raises BrokerError if some remain. An entry that may still arrive there counts as not cancelled.
-    """
-    deadline, pause_s = clock.monotonic_s() + limits.FLATTEN_WAIT_S, limits.RELEASE_POLL_S
-    sold: dict[str, Position] = {}
-    while True:
-        coming = _on_their_way(rt)
-        resting = rt.broker.open_orders()
-        held = _held(rt)  # read after the orders: one that is gone may have filled
-        if not held and not resting and not coming:
-            return f"{len(sold)} positions closed and verified"
-        if held and not resting and not sold:
-            _sell(rt, held, action)
-            sold = held
-        elif sold and not market_hours(rt.market()).is_open:
-            return f"{len(sold)} positions are sold when the market opens"
-        elif clock.monotonic_s() > deadline:  # what was sold just now is looked at once more
-            left = ", ".join(sorted({*held, *coming, *(order.symbol for order in resting)}))
-            raise BrokerError(f"still held or not cancelled after {limits.FLATTEN_WAIT_S:.0f} s: {left}")
-        clock.pause(pause_s)
-        pause_s = min(2 * pause_s, limits.POLL_MAX_S)
+    name = f"{committing.EMERGENCY_PREFIX}{_identity(action)[:24]}"
+    return flatten.Flattening(rt.desk, name, lambda: _terms(rt), action.force, lambda: _alive(rt, action)).run()
 
 
-def _cancel_all(rt: Runtime) -> int:
-    """Cancel what is open now and look until it is. The number of orders. Raises BrokerError if some remain."""
-    before = {order.broker_order_id for order in rt.broker.open_orders()}
-    count = rt.broker.cancel_all()
-    deadline, pause_s = clock.monotonic_s() + limits.RELEASE_WAIT_S, limits.RELEASE_POLL_S
-    while left := [order.symbol for order in rt.broker.open_orders() if order.broker_order_id in before]:
-        if clock.monotonic_s() > deadline:
-            raise BrokerError(f"not cancelled after {limits.RELEASE_WAIT_S:.0f} s: {', '.join(sorted(set(left)))}")
-        clock.pause(pause_s)
-        pause_s = min(2 * pause_s, limits.POLL_MAX_S)
-    return count
-
-
-def _held(rt: Runtime) -> dict[str, Position]:
-    """Every position, short ones too."""
-    return {position.symbol: position for position in rt.broker.positions() if position.qty != 0}
-
-
-def _on_their_way(rt: Runtime) -> set[str]:
-    """Symbols of entries that were committed and may reach the venue yet, as far as Postgres can be asked."""
-    try:
-        with transaction(rt.engine) as connection:
-            waiting = ledger.unsettled_intents(connection)
-    except StoreUnavailable:
-        return set()
-    return {row["symbol"] for row in waiting if row["status"] != ledger.SENT and row["kind"] == IntentKind.ENTRY}
-
-
-def _sell(rt: Runtime, held: Mapping[str, Position], action: EmergencyAction) -> None:
-    """By committed intents like every order; where these cannot be made the venue itself is asked to flatten."""
-    at = action.timestamp or datetime(1970, 1, 1, tzinfo=UTC)
-    cycle_id = f"{committing.EMERGENCY_PREFIX}{at:%Y%m%dT%H%M%S}-{rt.wall():%H%M%S}"
-    try:
-        settings = control.sync_settings(rt)
-        with transaction(rt.engine) as connection:
-            epoch = state.load_switch(connection).epoch
-        judged = committing.commit(
-            rt.desk,
-            [committing.exit_proposal(position, Source.EMERGENCY) for position in held.values()],
-            settings.config,
-            _market(rt, held),
-            cycle_id=cycle_id,
-            revision=settings.revision,
-            epoch=epoch,
-            snapshot_wall=rt.wall(),
-        )
-    except (StoreUnavailable, BoardUnavailable, ValueError) as error:  # ValueError: stored settings of another version
-        log.error("flattened_by_the_venue", why=f"{type(error).__name__}: {error}")
-        rt.broker.close_all(sorted(held))
-        return
-    refused = [one.proposal.symbol for one in judged if one.order is None]  # as a fraction or a short position is
-    rt.broker.close_all(refused)
-    execution.send(rt.desk, committing.orders_of(judged))
-
-
-def _market(rt: Runtime, held: Mapping[str, Position]) -> Market:
-    return Market(
-        now=rt.market(),
-        state=TradingState.HALTED,
-        latched=True,
-        market_open=None,
-        reconciled=False,
-        settings_problem=None,
-        paper_problem=None,
-        account=None,
-        quotes={},
-        positions=held,
-        open_orders=(),
-        max_day_loss_pct=Decimal(0),
-    )
+def _terms(rt: Runtime) -> flatten.Terms:
+    settings = control.sync_settings(rt)
+    return flatten.Terms(settings.config, settings.revision)

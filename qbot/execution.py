@@ -24,17 +24,18 @@ from qbot.types import BrokerOrder, IntentKind, OrderSpec, Side, Source
 log = structlog.get_logger(__name__)
 
 
-def send(desk: Desk, orders: Sequence[Order]) -> list[BrokerOrder]:
+def send(desk: Desk, orders: Sequence[Order], *, released: bool = False) -> list[BrokerOrder]:
     """Send each committed order once and record the answer. What is refused or in doubt is marked, never repeated.
 
-    Sending several may take long at a slow venue, so each is asked for again whether it may still go out.
+    Sending several may take long at a slow venue, so each is asked for again whether it may still go out. `released`:
+    the caller has just seen that the shares to be sold are held, and no order on them rests.
     """
     placed = []
     for order in orders:
         if not _still_wanted(desk, order):
             continue
         try:
-            if order.kind is IntentKind.EXIT:
+            if order.kind is IntentKind.EXIT and not released:
                 release_shares(desk, order.spec.symbol)
                 _require_held(desk.broker, order.spec)
             answer = desk.broker.submit(order.spec)

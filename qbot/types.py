@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -51,8 +51,11 @@ class TradingState(StrEnum):
 
 
 class IntentKind(StrEnum):
+    """PROTECTION: a stop-loss and take-profit put back for an entry that lost its own, or the sale in their place."""
+
     ENTRY = "entry"
     EXIT = "exit"
+    PROTECTION = "protection"
 
 
 class Source(StrEnum):
@@ -151,15 +154,63 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """The broker's account. `account_id` and `number` are the venue's; None where it tells none."""
+
     equity_usd: Decimal
     last_equity_usd: Decimal
     cash_usd: Decimal
     buying_power_usd: Decimal
+    account_id: str | None = None
+    number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What changed an account besides trades: a fee, a dividend, a transfer, a split. `kind` is the venue's own word.
+
+    `amount_usd` goes into the account, or, negative, out of it. `day`: when it settled; `at`: when the venue made it.
+    """
+
+    activity_id: str
+    kind: str
+    amount_usd: Decimal
+    day: date
+    at: datetime
+    sub_kind: str | None = None
+    symbol: str | None = None
+    qty: Decimal | None = None
+    status: str = "executed"
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The account that the ledger is of, and what counts in it: fills after `positions_from` (None: all of them).
+
+    `cash_usd` is the cash before every fill and activity that counts; None: not reckoned yet. `other_account_id` is
+    another account that answers in its place.
+    """
+
+    account_id: str | None
+    number: str | None
+    kind: str
+    opened_at: datetime
+    opened_at_wall: datetime
+    who: str
+    reason: str
+    opening: int = 0
+    positions_from: datetime | None = None
+    cash_usd: Decimal | None = None
+    other_account_id: str | None = None
+    other_number: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OrderSpec:
-    """What is sent to a broker. `take_profit_usd` and `stop_loss_usd` make it a bracket."""
+    """What is sent to a broker. `take_profit_usd` and `stop_loss_usd` make a buy a bracket, and a sale an OCO.
+
+    `protects`: client order id of the entry whose shares it protects.
+    """
 
     client_order_id: str
     symbol: str
@@ -172,6 +223,7 @@ class OrderSpec:
     take_profit_usd: Decimal | None = None
     stop_loss_usd: Decimal | None = None
     extended_hours: bool = False
+    protects: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +246,7 @@ class BrokerOrder:
     updated_at: datetime
     parent_id: str | None = None
     order_class: str = ""
+    replaces: str | None = None  # the broker's id of the order it took the place of
     legs: tuple[BrokerOrder, ...] = ()  # of a bracket or OCO, where the venue told of them with it
     raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -284,7 +337,8 @@ class TradingConfig:
 class Usage:
     """What the caps count, as the ledger holds it inside the gate's transaction.
 
-    `selling`: shares of sales that the positions the gate looks at may not know yet.
+    `selling`: shares of sales that the positions the gate looks at may not know yet; `protecting`: the same of OCOs that
+    protect. These use up no cap, like the legs of a bracket.
     """
 
     orders_today: int = 0
@@ -295,6 +349,7 @@ class Usage:
     reserved_by_symbol: Mapping[str, Decimal] = field(default_factory=dict)
     unsettled: Mapping[str, frozenset[Side]] = field(default_factory=dict)
     selling: Mapping[str, Decimal] = field(default_factory=dict)
+    protecting: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +370,10 @@ class RiskReport:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An order someone would like. `price_usd` is what the caps reckon with: the worst price it may cost."""
+    """An order someone would like. `price_usd` is what the caps reckon with: the worst price it may cost.
+
+    The last three are of a PROTECTION alone: its levels, none where it sells at once, and the entry it protects.
+    """
 
     symbol: str
     side: Side
@@ -328,10 +386,16 @@ class Proposal:
     limit_price_usd: Decimal | None = None
     stop_price_usd: Decimal | None = None
     signal: Signal | None = None
+    extended_hours: bool = False
+    take_profit_usd: Decimal | None = None
+    stop_loss_usd: Decimal | None = None
+    protects: str | None = None
 
     @property
     def notional_usd(self) -> Decimal:
         """What the caps count. An exit passes without a known price, and then counts for nothing."""
+        if self.kind is IntentKind.PROTECTION:
+            return Decimal(0)
         if self.kind is IntentKind.EXIT and not self.price_usd.is_finite():
             return Decimal(0)
         return self.qty * self.price_usd
