@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -33,6 +33,7 @@ class Lot:
     price_usd: Decimal
     at: datetime
     order_id: str
+    execution_id: str = ""
 
     def worth_usd(self, price_usd: Decimal) -> Decimal:
         """Unrealised profit at a price."""
@@ -54,12 +55,19 @@ class RoundTrip:
     entry_order_id: str
     exit_order_id: str
     exit_execution_id: str
+    entry_execution_id: str = ""
 
     @property
     def pnl_usd(self) -> Decimal:
         """Realised profit; the venue charges no commission for US shares."""
         change = self.exit_price_usd - self.entry_price_usd
         return self.qty * (change if self.side is Side.BUY else -change)
+
+    @property
+    def pnl_pct(self) -> float | None:
+        """Realised return: a fraction of what the shares cost (or, sold short, brought in). None if that was nothing."""
+        cost = self.qty * self.entry_price_usd
+        return float(self.pnl_usd / cost) if cost else None
 
     @property
     def minutes(self) -> float:
@@ -91,13 +99,21 @@ class Performance:
     buying_power: float
 
 
-def match(fills: Sequence[Fill]) -> tuple[list[RoundTrip], list[Lot]]:
+def in_order(fills: Iterable[Fill]) -> list[Fill]:
+    """Fills in the order of execution. Of one moment buys come first: what is sold then was bought before."""
+    return sorted(fills, key=lambda fill: (fill.at, fill.side is not Side.BUY, fill.execution_id))
+
+
+def match(fills: Sequence[Fill], held: Sequence[Lot] = ()) -> tuple[list[RoundTrip], list[Lot]]:
     """First in, first out, symbol by symbol: what was closed, in the order of closing, and what is still open.
 
-    `fills` are in the order of execution. A fill that exceeds the open lots of the other side turns the position.
+    `fills` are in the order of execution, `held` the lots that were open before them, oldest first. A fill that
+    exceeds the open lots of the other side turns the position.
     """
     trips: list[RoundTrip] = []
     lots: defaultdict[str, deque[Lot]] = defaultdict(deque)
+    for lot in held:
+        lots[lot.symbol].append(lot)
     for fill in fills:
         queue, left = lots[fill.symbol], fill.qty
         while left and queue and queue[0].side is not fill.side:
@@ -108,7 +124,8 @@ def match(fills: Sequence[Fill]) -> tuple[list[RoundTrip], list[Lot]]:
             if lot.qty > qty:
                 queue.appendleft(replace(lot, qty=lot.qty - qty))
         if left:
-            queue.append(Lot(fill.symbol, fill.side, left, fill.price_usd, fill.at, fill.broker_order_id))
+            one = Lot(fill.symbol, fill.side, left, fill.price_usd, fill.at, fill.broker_order_id, fill.execution_id)
+            queue.append(one)
     return trips, [lot for queue in lots.values() for lot in queue]
 
 
@@ -206,6 +223,7 @@ def _trip(lot: Lot, fill: Fill, qty: Decimal) -> RoundTrip:
         entry_order_id=lot.order_id,
         exit_order_id=fill.broker_order_id,
         exit_execution_id=fill.execution_id,
+        entry_execution_id=lot.execution_id,
     )
 
 

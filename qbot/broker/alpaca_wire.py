@@ -79,6 +79,7 @@ def parse_order(raw: Raw, parent_id: str | None = None) -> BrokerOrder:
         updated_at=parse_time(raw["updated_at"] or raw["created_at"]),
         parent_id=parent_id,
         order_class=raw.get("order_class") or "",
+        replaces=raw.get("replaces"),
         legs=tuple(parse_order(leg, raw["id"]) for leg in raw.get("legs") or ()),
         raw=raw,
     )
@@ -101,6 +102,8 @@ def account(raw: Raw) -> Account:
         last_equity_usd=Decimal(raw["last_equity"]),
         cash_usd=Decimal(raw["cash"]),
         buying_power_usd=Decimal(raw["buying_power"]),
+        account_id=raw.get("id"),
+        number=raw.get("account_number"),
     )
 
 

@@ -20,6 +20,7 @@ metadata = sa.MetaData(
 
 Time = sa.DateTime(timezone=True)
 Money = sa.Numeric(20, 6)
+Shares = sa.Numeric(24, 9)  # the venue sells fractions of a share down to a billionth
 
 bars = sa.Table(
     "bars",
@@ -126,6 +127,8 @@ switch = sa.Table(
     sa.Column("seen", JSONB, nullable=False, comment="fingerprints of the inputs last acted upon"),
     sa.Column("epoch", sa.BigInteger, nullable=False, comment="grows with every change; intents name theirs"),
     sa.Column("stopping", sa.Boolean, nullable=False, server_default=sa.false(), comment="entries not yet cancelled"),
+    sa.Column("breaker", sa.Boolean, nullable=False, server_default=sa.false(), comment="latched by a circuit breaker"),
+    sa.Column("reducing", sa.Boolean, nullable=False, server_default=sa.false(), comment="the cycles' exits go on"),
     sa.Column(
         "revision", sa.BigInteger, nullable=False, server_default="0", comment="the board's counter, as last seen"
     ),
@@ -192,12 +195,13 @@ orders = sa.Table(
     sa.Column("broker_order_id", sa.Text, primary_key=True),
     sa.Column("client_order_id", sa.Text, nullable=False, unique=True),
     sa.Column("parent_id", sa.Text),
+    sa.Column("replaces", sa.Text, comment="broker's id of the order it took the place of"),
     sa.Column("symbol", sa.Text, nullable=False),
     sa.Column("side", sa.Text, nullable=False),
     sa.Column("order_type", sa.Text, nullable=False),
     sa.Column("time_in_force", sa.Text, nullable=False),
-    sa.Column("qty", Money, nullable=False),
-    sa.Column("filled_qty", Money, nullable=False),
+    sa.Column("qty", Shares, nullable=False),
+    sa.Column("filled_qty", Shares, nullable=False),
     sa.Column("filled_avg_price_usd", Money),
     sa.Column("limit_price_usd", Money),
     sa.Column("stop_price_usd", Money),
@@ -216,10 +220,12 @@ fills = sa.Table(
     sa.Column("broker_order_id", sa.Text, nullable=False),
     sa.Column("symbol", sa.Text, nullable=False),
     sa.Column("side", sa.Text, nullable=False),
-    sa.Column("qty", Money, nullable=False),
+    sa.Column("qty", Shares, nullable=False),
     sa.Column("price_usd", Money, nullable=False),
     sa.Column("at", Time, nullable=False),
     sa.Index(None, "at"),
+    sa.Index(None, "symbol", "at"),
+    sa.Index(None, "broker_order_id"),
 )
 
 equity = sa.Table(
@@ -228,6 +234,142 @@ equity = sa.Table(
     sa.Column("at", Time, primary_key=True),
     sa.Column("equity_usd", Money, nullable=False),
     sa.Column("cash_usd", Money, nullable=False),
+    sa.Column("expected_cash_usd", Money, comment="what the ledger made the cash come to; null: not reckoned"),
+)
+
+trades = sa.Table(
+    "trades",
+    metadata,
+    sa.Column("entry_id", sa.Text, primary_key=True, comment="the execution, or adjustment, that opened the shares"),
+    sa.Column("exit_id", sa.Text, primary_key=True, comment="the execution that closed them"),
+    sa.Column("entry_order_id", sa.Text, nullable=False),
+    sa.Column("exit_order_id", sa.Text, nullable=False),
+    sa.Column("symbol", sa.Text, nullable=False),
+    sa.Column("side", sa.Text, nullable=False, comment="of the entry: buy is a long trade"),
+    sa.Column("qty", Shares, nullable=False),
+    sa.Column("entry_price_usd", Money, nullable=False),
+    sa.Column("exit_price_usd", Money, nullable=False),
+    sa.Column("fees_usd", Money, nullable=False, comment="by order the venue charges none; see activities"),
+    sa.Column("pnl_usd", Money, nullable=False),
+    sa.Column("pnl_pct", sa.Float, comment="fraction of what the shares cost; null where they cost nothing"),
+    sa.Column("opened_at", Time, nullable=False),
+    sa.Column("closed_at", Time, nullable=False),
+    sa.Index(None, "symbol", "closed_at"),
+    sa.Index(None, "closed_at"),
+    sa.Index(None, "exit_id"),
+    sa.Index(None, "entry_order_id"),
+    sa.Index(None, "exit_order_id"),
+    comment="closed round trips, first in first out: written with the fills they are made of",
+)
+
+lots = sa.Table(
+    "lots",
+    metadata,
+    sa.Column("entry_id", sa.Text, primary_key=True),
+    sa.Column("order_id", sa.Text, nullable=False),
+    sa.Column("symbol", sa.Text, nullable=False, index=True),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("qty", Shares, nullable=False, comment="of it still held, or owed"),
+    sa.Column("price_usd", Money, nullable=False),
+    sa.Column("at", Time, nullable=False),
+    comment="what is open, by the execution that opened it",
+)
+
+broker_accounts = sa.Table(
+    "broker_accounts",
+    metadata,
+    sa.Column("opening", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("account_id", sa.Text, comment="the venue's id; null where it tells none"),
+    sa.Column("number", sa.Text),
+    sa.Column("kind", sa.Text, nullable=False, comment="paper|live|unknown"),
+    sa.Column("positions_from", Time, comment="fills up to then stand in the adjustments; null: every fill counts"),
+    sa.Column("cash_usd", Money, comment="cash before every fill and activity that counts; null: not reckoned yet"),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("opened_at", Time, nullable=False),
+    sa.Column("opened_at_wall", Time, nullable=False),
+    sa.Column("other_account_id", sa.Text, comment="another account that answers in its place; null: it does itself"),
+    sa.Column("other_number", sa.Text),
+    comment="which account the ledger is of, and from when: one row an opening, the newest counts",
+)
+
+adjustments = sa.Table(
+    "adjustments",
+    metadata,
+    sa.Column("adjustment_id", sa.Text, primary_key=True),
+    sa.Column("opening", sa.BigInteger, sa.ForeignKey("broker_accounts.opening"), nullable=False, index=True),
+    sa.Column("symbol", sa.Text, nullable=False),
+    sa.Column("qty_before", Shares, nullable=False, comment="what the ledger held for its own"),
+    sa.Column("qty", Shares, nullable=False, comment="what is held from then on"),
+    sa.Column("price_usd", Money, nullable=False, comment="what a share of it cost, by the broker"),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("at", Time, nullable=False),
+    sa.Column("at_wall", Time, nullable=False),
+    comment="what a human took over from the broker, past orders and fills",
+)
+
+activities = sa.Table(
+    "activities",
+    metadata,
+    sa.Column("activity_id", sa.Text, primary_key=True),
+    sa.Column("opening", sa.BigInteger, sa.ForeignKey("broker_accounts.opening"), nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False, comment="the venue's word: FEE, DIV, CSD, JNLC, SPLIT, INT …"),
+    sa.Column("sub_kind", sa.Text, comment="the venue's word: REG, TAF, CAT, CDIV …"),
+    sa.Column("symbol", sa.Text),
+    sa.Column("qty", Shares),
+    sa.Column("amount_usd", Money, nullable=False, comment="into the account; negative: out of it"),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("at", Time, nullable=False, comment="when the venue made it"),
+    sa.Index(None, "day"),
+    comment="what changed the account besides trades: fees, dividends, transfers, interest, splits",
+)
+
+risk_log = sa.Table(
+    "risk_log",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("at", Time, nullable=False),
+    sa.Column("at_wall", Time, nullable=False),
+    sa.Column("risk_factor", sa.Numeric(6, 4), nullable=False),
+    sa.Column("reasons", JSONB, nullable=False),
+    sa.Column("tripped", JSONB, nullable=False),
+    sa.Column("rolling_loss_pct", sa.Numeric(9, 6), nullable=False),
+    sa.Column("drawdown_pct", sa.Numeric(9, 6), nullable=False),
+    sa.Column("numbers", JSONB, nullable=False, comment="what was measured"),
+    sa.Index(None, "at"),
+    comment="every change of factor, reasons or breakers",
+)
+
+risk_state = sa.Table(
+    "risk_state",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("looked_at", Time, nullable=False),
+    sa.Column("looked_at_wall", Time, nullable=False),
+    sa.Column("peak_usd", Money, comment="the highest confirmed equity since the baseline"),
+    sa.Column("baseline_at", Time, comment="losses, rejections and trades count from here: the last resume"),
+    sa.Column("lasting", JSONB, nullable=False, comment="since when trouble lasts, by name"),
+    sa.Column("report", JSONB, comment="what the engine said last"),
+    sa.CheckConstraint("one", name="one_row"),
+)
+
+breakers = sa.Table(
+    "breakers",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("tripped_at", Time, nullable=False),
+    sa.Column("tripped_at_wall", Time, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("advice", sa.Text, nullable=False),
+    sa.Column("numbers", JSONB, nullable=False),
+    sa.Column("resumed_at", Time, comment="null while it stands"),
+    sa.Column("resumed_at_wall", Time),
+    sa.Column("resumed_by", sa.Text),
+    sa.Index("uq_breakers_standing", "name", unique=True, postgresql_where=sa.text("resumed_at IS NULL")),
 )
 
 alerts = sa.Table(
