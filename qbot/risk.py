@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from qbot import limits
+from qbot import limits, protection
 from qbot.types import (
     Account,
     BrokerOrder,
@@ -21,6 +21,7 @@ from qbot.types import (
     Position,
     Proposal,
     Quote,
+    RiskReport,
     Side,
     Source,
     TradingConfig,
@@ -50,6 +51,7 @@ class Market:
     positions: Mapping[str, Position]
     open_orders: Sequence[BrokerOrder]
     max_day_loss_pct: Decimal = limits.MAX_DAY_LOSS_PCT
+    risk_report: RiskReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,30 @@ def _held(case: Case) -> Refusal | None:
         return None
     numbers = {"qty": str(case.proposal.qty), "held": str(case.position_qty), "being_sold": str(selling)}
     return "NOT_HELD", "more shares than are held, and not being sold already, cannot be sold", numbers
+
+
+def _free(case: Case) -> Refusal | None:
+    """A protection covers shares that no other sale holds or is about to."""
+    symbol = case.proposal.symbol
+    resting = protection.resting(case.market.open_orders).get(symbol, Decimal(0))
+    coming = [of.get(symbol, Decimal(0)) for of in (case.usage.selling, case.usage.protecting)]
+    if _finite(case.position_qty, *coming) and case.proposal.qty <= case.position_qty - resting - sum(coming):
+        return None
+    return "NOT_FREE", "shares that other sales hold cannot be protected", {
+        "qty": str(case.proposal.qty), "held": str(case.position_qty), "resting": str(resting)
+    }  # fmt: skip
+
+
+def _levels(case: Case) -> Refusal | None:
+    """A stop-loss under a take-profit, or a sale at the market in their place."""
+    stop, profit = case.proposal.stop_loss_usd, case.proposal.take_profit_usd
+    if case.proposal.order_type is OrderType.MARKET and stop is None and profit is None:
+        return None
+    if stop is not None and profit is not None and _finite(stop, profit) and 0 < stop < profit:
+        return None
+    return "LEVELS_INVALID", "a protection needs a stop-loss under a take-profit", {
+        "stop_loss_usd": str(stop), "take_profit_usd": str(profit)
+    }  # fmt: skip
 
 
 def _duplicate(case: Case) -> Refusal | None:
@@ -369,10 +395,18 @@ ENTRY_CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 EXIT_CHECKS: tuple[Check, ...] = (_latch, _state, _market_open, _quantity, _direction, _duplicate, _held)
 
+# In every state: it only lowers the risk, as the stop-loss would that the venue was sent with the entry.
+PROTECTION_CHECKS: tuple[Check, ...] = (_quantity, _direction, _levels, _free)
+CHECKS = {
+    IntentKind.ENTRY: ENTRY_CHECKS,
+    IntentKind.EXIT: EXIT_CHECKS,
+    IntentKind.PROTECTION: PROTECTION_CHECKS,
+}
+
 
 def evaluate(case: Case) -> Verdict:
     """Judge one proposal by the first check that refuses it."""
-    checks = ENTRY_CHECKS if case.proposal.kind is IntentKind.ENTRY else EXIT_CHECKS
+    checks = CHECKS[case.proposal.kind]
     for check in checks:
         refusal = check(case)
         if refusal is not None:
@@ -399,6 +433,8 @@ def gate(
 def reserve(usage: Usage, proposal: Proposal, now: datetime) -> Usage:
     """The usage after `proposal` was allowed: the same sums the ledger will give once its intent is committed."""
     symbol, notional = proposal.symbol, proposal.notional_usd
+    if proposal.kind is IntentKind.PROTECTION:
+        return _reserve_protection(usage, proposal)
     unsettled = usage.unsettled.get(symbol, frozenset()) | {proposal.side}
     usage = replace(
         usage,
@@ -418,6 +454,19 @@ def reserve(usage: Usage, proposal: Proposal, now: datetime) -> Usage:
             **usage.reserved_by_symbol,
             symbol: usage.reserved_by_symbol.get(symbol, Decimal(0)) + notional,
         },
+    )
+
+
+def _reserve_protection(usage: Usage, proposal: Proposal) -> Usage:
+    """No cap is used up. What is sold at once is a sale like others; what rests can be cancelled for one."""
+    symbol, qty = proposal.symbol, proposal.qty
+    if proposal.order_type is not OrderType.MARKET:
+        return replace(usage, protecting={**usage.protecting, symbol: usage.protecting.get(symbol, Decimal(0)) + qty})
+    unsettled = usage.unsettled.get(symbol, frozenset()) | {Side.SELL}
+    return replace(
+        usage,
+        unsettled={**usage.unsettled, symbol: unsettled},
+        selling={**usage.selling, symbol: usage.selling.get(symbol, Decimal(0)) + qty},
     )
 
 
