@@ -13,7 +13,7 @@ from qbot import control, emergency, limits, pipeline
 from qbot.contract import keys
 from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.errors import BrokerError, QBotError, StoreUnavailable
-from qbot.store import ledger, state, tables
+from qbot.store import ledger, locks, state, tables
 from qbot.store.engine import transaction
 from qbot.types import Source
 from tests.support.runtime import SESSION, WALL, World, limit_entry
@@ -269,8 +269,26 @@ def test_a_sale_whose_answer_is_lost_is_not_sold_twice(
         except BrokerError:
             world.wall.advance(seconds=10)
     assert (world.positions(), world.resting()) == ({}, [])
-    filled = [order for order in world.sent() if order["side"] == "sell" and order["filled_qty"] != "0"]
+    filled = [order for order in world.orders() if order["side"] == "sell" and order["filled_qty"] != "0"]
     assert [order["filled_qty"] for order in filled] == ["2"]
+    assert world.reconcile().drift == {}
+    assert emergency.handle(world.rt) is None
+
+
+def test_whoever_hangs_is_taken_over_from(world: World) -> None:
+    """Another process holds the emergency for itself and gives no sign of life."""
+    world.buy("SPY", 2)
+    press(world, CLOSE)
+    with locks.tried(world.engine, locks.EMERGENCY) as mine:
+        assert mine
+        assert emergency.handle(world.rt) is None, "it has given none yet, and may be about to"
+        action = world.told(keys.EMERGENCY_ACTIONS)
+        emergency._alive(world.rt, action)
+        world.wall.advance(seconds=limits.EMERGENCY_STUCK_S)
+        assert (emergency.handle(world.rt), world.positions()) == (None, {"SPY": Decimal(2)})
+        world.wall.advance(seconds=1)
+        assert emergency.handle(world.rt) == "1 positions closed and verified"
+    assert ("CRITICAL", "An emergency is taken over") in world.alerts()
     assert emergency.handle(world.rt) is None
 
 

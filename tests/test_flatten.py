@@ -1,0 +1,267 @@
+"""Everything to cash, whatever single symbols or processes do: on a small venue of its own and simulated time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from qbot import flatten, limits
+from qbot.desk import Desk
+from qbot.errors import BoardUnavailable, BrokerError, BrokerRejected, OrderInDoubt, StoreUnavailable
+from qbot.flatten import Flattening, Terms
+from qbot.store.protocol import COMMITTED, IN_DOUBT
+from qbot.types import BrokerOrder, IntentKind, OrderSpec, OrderType, Position, Side, TradingConfig
+from tests.simulation.memory import MemoryStore
+
+OPEN, CLOSED = datetime(2025, 7, 7, 15, 0, tzinfo=UTC), datetime(2025, 7, 7, 21, 0, tzinfo=UTC)
+PRICE = Decimal("100.00")
+
+
+@dataclass
+class Venue:
+    """Positions, resting orders, and what goes wrong with some symbols."""
+
+    held: dict[str, Decimal] = field(default_factory=dict)
+    orders: dict[str, BrokerOrder] = field(default_factory=dict)
+    stuck: set[str] = field(default_factory=set)  # symbols whose cancels show no effect
+    idle: set[str] = field(default_factory=set)  # symbols whose sales rest: halted, or the exchange is closed
+    doubtful: list[str] = field(default_factory=list)  # symbols whose next POST has no answer, and no order
+    refused: set[str] = field(default_factory=set)
+    late: list[BrokerOrder] = field(default_factory=list)  # one of these turns up with every look
+    submitted: list[OrderSpec] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+
+    def positions(self) -> list[Position]:
+        return [Position(s, q, PRICE, q * PRICE, Decimal(0), PRICE) for s, q in sorted(self.held.items()) if q]
+
+    def open_orders(self) -> list[BrokerOrder]:
+        if self.late:
+            order = self.late.pop(0)
+            self.orders[order.broker_order_id] = order
+        return list(self.orders.values())
+
+    def cancel(self, broker_order_id: str) -> None:
+        self.cancelled.append(broker_order_id)
+        if self.orders[broker_order_id].symbol not in self.stuck:
+            del self.orders[broker_order_id]
+
+    def cancel_all(self) -> int:
+        count = len(self.orders)
+        self.orders = {key: order for key, order in self.orders.items() if order.symbol in self.stuck}
+        return count
+
+    def submit(self, spec: OrderSpec) -> BrokerOrder:
+        self.submitted.append(spec)
+        if spec.symbol in self.refused:
+            raise BrokerRejected("refused", 403)
+        if spec.symbol in self.doubtful:
+            self.doubtful.remove(spec.symbol)
+            raise OrderInDoubt("no answer")
+        return self._trade(spec.client_order_id, spec.symbol, spec.side, spec.qty)
+
+    def close_all(self, symbols: Sequence[str]) -> None:
+        for symbol in symbols:
+            qty = self.held[symbol]
+            self.closed.append(symbol)
+            self._trade(f"venue-{len(self.closed)}", symbol, Side.SELL if qty > 0 else Side.BUY, abs(qty))
+
+    def _trade(self, client_order_id: str, symbol: str, side: Side, qty: Decimal) -> BrokerOrder:
+        order = resting(client_order_id, symbol, side, qty)
+        if symbol in self.idle:
+            self.orders[order.broker_order_id] = order
+            return order
+        self.held[symbol] -= qty if side is Side.SELL else -qty
+        return replace(order, status="filled", filled_qty=qty, filled_avg_price_usd=PRICE)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"an emergency needs no {name}")
+
+
+def resting(client_order_id: str, symbol: str, side: Side = Side.SELL, qty: Decimal = Decimal(1)) -> BrokerOrder:
+    return BrokerOrder(
+        f"id-{client_order_id}", client_order_id, symbol, side, qty, Decimal(0), None, "market", "day", None, None,
+        "new", OPEN, OPEN,
+    )  # fmt: skip
+
+
+@dataclass
+class Floor:
+    """A venue with a desk before it, and time that only waiting moves."""
+
+    venue: Venue
+    store: MemoryStore = field(default_factory=MemoryStore)
+    market: datetime = OPEN
+    waited_s: float = 0.0
+
+    @property
+    def desk(self) -> Desk:
+        def pause(seconds: float) -> None:
+            self.waited_s += seconds
+
+        def moment() -> datetime:
+            return self.market + timedelta(seconds=self.waited_s)
+
+        return Desk(self.venue, self.store, moment, moment, lambda: self.waited_s, pause)  # type: ignore[arg-type]
+
+    def flatten(self, name: str = "e1", **more: Any) -> str:
+        self.venue.cancel_all()
+        return Flattening(self.desk, name, more.pop("terms", lambda: Terms(TradingConfig(), 1)), **more).run()
+
+    def intents(self) -> dict[str, str]:
+        return {row["symbol"]: row["status"] for row in self.store.tables["intents"].values()}
+
+
+def floor(**held: int) -> Floor:
+    return Floor(Venue(held={symbol: Decimal(qty) for symbol, qty in held.items()}))
+
+
+def test_every_position_is_sold_by_one_order_of_ours() -> None:
+    here = floor(AAPL=2, MSFT=3)
+    assert here.flatten() == "2 positions closed and verified"
+    assert [(spec.symbol, spec.qty, spec.order_type) for spec in here.venue.submitted] == [
+        ("AAPL", 2, OrderType.MARKET), ("MSFT", 3, OrderType.MARKET)
+    ]  # fmt: skip
+    assert (here.intents(), here.venue.closed) == ({"AAPL": "closed", "MSFT": "closed"}, [])
+
+
+def test_a_cancel_that_sticks_keeps_no_other_symbol_from_being_sold() -> None:
+    here = floor(AAPL=2, MSFT=3)
+    here.venue.orders["id-stop"] = resting("stop", "AAPL")
+    here.venue.stuck.add("AAPL")
+    with pytest.raises(BrokerError, match=r"after 20 s: AAPL$"):
+        here.flatten()
+    assert here.venue.held == {"AAPL": 2, "MSFT": 0}
+    assert here.venue.cancelled.count("id-stop") == 3, "asked for again every five seconds, not at every look"
+    here.venue.stuck.clear()
+    assert here.flatten() == "1 positions closed and verified"
+
+
+def test_an_entry_that_arrives_late_is_cancelled_and_what_it_bought_is_sold() -> None:
+    here = floor(AAPL=2)
+    here.venue.late = [resting("entry", "MSFT", Side.BUY)]
+    here.venue.idle.add("MSFT")
+    assert here.flatten() == "1 positions closed and verified"
+    assert here.venue.cancelled == [] or here.venue.cancelled == ["id-entry"]
+    assert here.venue.orders == {}
+
+
+def test_a_sale_without_effect_is_left_to_the_venue_which_sells_no_more_than_is_held() -> None:
+    here = floor(AAPL=2, MSFT=3)
+    here.venue.doubtful, here.venue.refused = ["AAPL"], {"MSFT"}
+    assert here.flatten() == "2 positions closed and verified"
+    assert sorted(spec.symbol for spec in here.venue.submitted) == ["AAPL", "MSFT"]
+    assert (here.venue.closed, here.intents()["AAPL"]) == (["AAPL", "MSFT"], IN_DOUBT)
+    assert here.waited_s >= limits.FLATTEN_AGAIN_S
+
+
+def test_two_that_carry_out_the_same_emergency_send_one_order() -> None:
+    here = floor(AAPL=2)
+    here.venue.idle.add("AAPL")
+    with pytest.raises(BrokerError):
+        here.flatten()
+    here.venue.cancel_all()
+    here.venue.idle.clear()
+    assert here.flatten() == "1 positions closed and verified"
+    assert (len(here.venue.submitted), here.venue.closed) == (1, ["AAPL"])
+
+
+def test_fractions_and_short_positions_are_closed_by_the_venue() -> None:
+    here = floor()
+    here.venue.held = {"AAPL": Decimal("1.5"), "MSFT": Decimal(-2), "SPY": Decimal(1)}
+    assert here.flatten() == "3 positions closed and verified"
+    assert (sorted(here.venue.closed), [spec.symbol for spec in here.venue.submitted]) == (["AAPL", "MSFT"], ["SPY"])
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), BoardUnavailable("gone"), ValueError("another version")])
+def test_without_settings_the_venue_flattens(error: Exception) -> None:
+    def terms() -> Terms:
+        raise error
+
+    here = floor(AAPL=2)
+    assert here.flatten(terms=terms) == "1 positions closed and verified"
+    assert (here.venue.submitted, here.venue.closed) == ([], ["AAPL"])
+
+
+def test_without_a_store_the_venue_flattens() -> None:
+    here = floor(AAPL=2)
+    here.store.down = True
+    assert here.flatten() == "1 positions closed and verified"
+    assert (here.venue.submitted, here.venue.closed) == ([], ["AAPL"])
+
+
+def test_a_store_that_fails_between_the_sales_leaves_none_out() -> None:
+    here = floor(AAPL=2, MSFT=3)
+    points: list[str] = []
+
+    def point(name: str) -> None:
+        points.append(name)
+        here.store.down = here.store.down or len(here.venue.submitted) == 1
+
+    here.store.point = point
+    assert here.flatten() == "2 positions closed and verified"
+    assert here.venue.held == {"AAPL": 0, "MSFT": 0}
+
+
+def test_at_a_closed_exchange_the_sales_are_queued_once_nothing_else_rests() -> None:
+    here = floor(AAPL=2)
+    here.market = CLOSED
+    here.venue.idle.add("AAPL")
+    assert here.flatten() == "1 positions are sold when the market opens"
+    (sale,) = here.venue.submitted
+    assert (sale.order_type, sale.limit_price_usd, sale.extended_hours) == (OrderType.MARKET, None, False)
+
+
+def test_force_offers_them_in_extended_hours_at_the_collar() -> None:
+    here = floor(AAPL=2)
+    here.market = CLOSED
+    here.venue.idle.add("AAPL")
+    assert here.flatten(force=True) == "1 positions are on offer at a limit in extended hours"
+    (sale,) = here.venue.submitted
+    assert (sale.order_type, sale.limit_price_usd, sale.extended_hours) == (OrderType.LIMIT, Decimal("98.00"), True)
+
+
+def test_force_in_an_open_market_sells_at_the_market() -> None:
+    here = floor(AAPL=2)
+    assert here.flatten(force=True) == "1 positions closed and verified"
+    assert here.venue.submitted[0].order_type is OrderType.MARKET
+
+
+def test_it_is_not_done_while_an_entry_may_still_arrive() -> None:
+    here = floor()
+    row = {
+        "client_order_id": "qbot-c1-AAPL-buy", "symbol": "AAPL", "status": COMMITTED, "kind": IntentKind.ENTRY,
+        "market_day": "2025-07-07", "created_at_wall": OPEN,
+    }  # fmt: skip
+    with here.store.transaction() as ledger:
+        ledger.add_intents([row])
+    with pytest.raises(BrokerError, match="AAPL"):
+        here.flatten()
+    with here.store.transaction() as ledger:
+        ledger.mark_unsent("qbot-c1-AAPL-buy", "denied", "stopped")
+    assert here.flatten() == "0 positions closed and verified"
+
+
+def test_every_look_is_a_sign_of_life() -> None:
+    here = floor(AAPL=2)
+    here.venue.idle.add("AAPL")
+    signs: list[float] = []
+    with pytest.raises(BrokerError):
+        here.flatten(alive=lambda: signs.append(here.waited_s))
+    gaps = [later - earlier for earlier, later in zip(signs, signs[1:], strict=False)]
+    assert max(gaps) <= limits.POLL_MAX_S
+
+
+def test_cancel_all_looks_until_nothing_is_left() -> None:
+    here = floor()
+    here.venue.orders["id-stop"] = resting("stop", "AAPL")
+    here.venue.stuck.add("AAPL")
+    with pytest.raises(BrokerError, match="AAPL"):
+        flatten.cancel_all(here.desk)
+    here.venue.stuck.clear()
+    assert (flatten.cancel_all(here.desk), here.venue.orders) == (1, {})
