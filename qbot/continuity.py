@@ -45,7 +45,7 @@ def off(before: Switch, inputs: Inputs) -> tuple[Switch, list[Event]]:
     seen = replace(before, seen=inputs.fingerprints())
     if inputs.risk.on is True and not before.latched:
         return session.latch(seen, LOST_AND_LATCHED), [Event.LATCHED]
-    after = replace(seen, on=False, reason=LOST, epoch=before.epoch + 1)
+    after = replace(seen, on=False, reducing=False, reason=LOST, epoch=before.epoch + 1)
     return (replace(after, stopping=True), [Event.STOPPED]) if before.on else (after, [])
 
 

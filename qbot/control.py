@@ -219,7 +219,7 @@ def block(rt: Runtime, reason: str, unless: Callable[[Connection, Switch], bool]
         before = state.load_switch(connection, for_update=True)
         if unless(connection, before):
             return None
-        if not before.latched:
+        if not before.latched or before.reducing:  # a human's stop ends the exits that a breaker let go on
             continuity.record(rt, connection, session.latch(before, reason), [Event.LATCHED])
         return execution.open_entries(connection, automatic_only=False)
 
@@ -228,6 +228,27 @@ def latch(rt: Runtime, reason: str) -> Switch:
     """Latch the emergency stop in Postgres and on the board. Open orders are the caller's business."""
     block(rt, reason, unless=lambda _connection, _switch: False)
     return show_stop(rt)
+
+
+def break_off(rt: Runtime, reason: str) -> bool:
+    """A circuit breaker tripped: latch, so that only a human's resume releases it, and cancel every open entry.
+
+    False, and nothing done, where a breaker latched before. What could not be cancelled is asked for by the next ticks.
+    """
+    with transaction(rt.engine) as connection:
+        before = state.load_switch(connection, for_update=True)
+        if before.breaker:
+            return False
+        continuity.record(rt, connection, session.trip(before, reason), [Event.LATCHED])
+        entries = execution.open_entries(connection, automatic_only=False)
+    asked = execution.cancel_known(rt.broker, entries)
+    try:
+        execution.cancel_entries(rt.broker, automatic_only=False, asked=asked)
+    except BrokerError as error:
+        title = "Entries could not be cancelled"
+        raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, title, str(error))
+    show_stop(rt)
+    return True
 
 
 def show_stop(rt: Runtime) -> Switch:

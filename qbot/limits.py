@@ -74,7 +74,15 @@ MAX_ORDER_NOTIONAL_USD = Decimal("250000")  # fat-finger stop above any document
 CLIENT_ORDER_ID_MAX = 128  # the venue's limit
 CANCELS_RESERVED_PER_MINUTE = 40  # of the venue's 200 requests a minute
 
+PROTECT_AGAIN_S = 60.0  # market time: after each refusal of a protection it waits so much longer, up to …
+PROTECT_AGAIN_MAX_S = 1_800.0  # … this: a human has been told, and the venue need not be asked every minute
+PARTIAL_ENTRY_WAIT_S = 300.0  # market time: the venue protects an entry once all of it has filled; then its rest goes
+FENCE_MAX_S = 1.0  # an order goes out at most so long after the look whether it still may; one look takes milliseconds
+FENCE_TURNS = 3  # looks for one order: where each takes too long it is not sent
+HELD_MAX_S = 5.0  # shares were held so long ago at most when they are sold
+
 SEND_GRACE_S = 20  # a sender needs at most a connect, a read and a release of shares; younger intents are left to it
+EXIT_LIFE_S = 120  # so long a sale may go out after its commit: fifty at once take a while, and it is never unwanted
 ABANDON_INTENT_S = 180  # the venue has been seen to accept a timed-out order only after minutes
 RELEASE_WAIT_S = 3.0  # a cancel takes well under a second; it may also stick, and the emergency comes first
 RELEASE_POLL_S = 0.1  # at first; doubled up to POLL_MAX_S, for the venue counts every question
@@ -106,5 +114,6 @@ BROKER_TIMEOUT_S = (3.0, 10.0)
 assert MAX_DAY_LOSS_PCT < MAX_ROLLING_LOSS_PCT < MAX_DRAWDOWN_PCT < 1, "the shorter the span, the smaller the loss"
 assert HIGH_DRAWDOWN_PCT < MAX_DRAWDOWN_PCT, "positions shrink before entries stop"
 assert 1 - FRESH_SHARE_MIN < DATA_GAP_SHARE_MAX, "positions shrink before entries stop"
+assert SEND_GRACE_S < EXIT_LIFE_S < ABANDON_INTENT_S, "what may still be sent is not given up"
 assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
 assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"

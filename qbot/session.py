@@ -31,7 +31,8 @@ class Event(StrEnum):
 class Switch:
     """The recorded state. `seen` holds the fingerprints of the inputs last acted upon, None for an absent key, and
     beside them those of the values that QBot itself is about to write. `stopping`: trading has ended, and its entries
-    may still rest at the broker. `revision`: the board's counter when this was recorded.
+    may still rest at the broker. `revision`: the board's counter when this was recorded. `breaker`: latched by a
+    circuit breaker, so that no frontend releases it. `reducing`: it tripped while trading, and exits go on.
     """
 
     on: bool = False
@@ -42,6 +43,13 @@ class Switch:
     epoch: int = 0
     stopping: bool = False
     revision: int = 0
+    breaker: bool = False
+    reducing: bool = False
+
+    @property
+    def cycles(self) -> bool:
+        """Whether trading cycles run, be it for exits alone."""
+        return self.on or self.reducing
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +157,21 @@ def _awaited(seen: Mapping[str, str | None], name: str) -> set[str]:
 def latch(switch: Switch, reason: str) -> Switch:
     """An emergency: off, and off until a human who can have seen it releases it and starts anew."""
     seen = None if switch.seen is None else {**switch.seen, UNSHOWN: None}
-    return replace(switch, on=False, latched=True, stopping=True, reason=reason, epoch=switch.epoch + 1, seen=seen)
+    after = replace(switch, on=False, latched=True, reducing=False, stopping=True, seen=seen)
+    return replace(after, reason=reason, epoch=switch.epoch + 1)
+
+
+def trip(switch: Switch, reason: str) -> Switch:
+    """A circuit breaker: as an emergency, but the exits of the cycles go on where they did, and no frontend ends it."""
+    if switch.latched:
+        return replace(switch, breaker=True)
+    return replace(latch(switch, reason), breaker=True, reducing=switch.on)
 
 
 def release(switch: Switch, reason: str) -> Switch:
     """The latch is off again. Trading needs a new start."""
-    return replace(_shown(switch), latched=False, reason=reason, epoch=switch.epoch + 1)
+    free = replace(_shown(switch), latched=False, breaker=False, reducing=False)
+    return replace(free, reason=reason, epoch=switch.epoch + 1)
 
 
 def _shown(switch: Switch) -> Switch:
@@ -167,7 +184,7 @@ def _latch(switch: Switch, look: _Look, events: list[Event]) -> Switch:
         events.append(Event.LATCHED)
         return latch(switch, "risk_settings.emergency_stop_active was set")
     shown = UNSHOWN not in (switch.seen or {})
-    if switch.latched and look.inputs.risk.on is False and "risk" in look.changed and shown:
+    if switch.latched and not switch.breaker and look.inputs.risk.on is False and "risk" in look.changed and shown:
         events.append(Event.RELEASED)
         return replace(switch, latched=False, reason="the emergency stop was released; a new start is needed")
     return switch
@@ -175,10 +192,11 @@ def _latch(switch: Switch, look: _Look, events: list[Event]) -> Switch:
 
 def _stop(switch: Switch, look: _Look, events: list[Event]) -> Switch:
     reason = _stop_reason(look)
-    if reason is None or not switch.on:
+    if reason is None or not switch.cycles:
         return switch
     events.append(Event.STOPPED)
-    return replace(switch, on=False, stopping=True, reason=reason)
+    reason = switch.reason if switch.latched else reason  # what latched is what a human has to know
+    return replace(switch, on=False, reducing=False, stopping=True, reason=reason)
 
 
 def _stop_reason(look: _Look) -> str | None:
@@ -224,6 +242,8 @@ def _start(switch: Switch, look: _Look, events: list[Event], before: Mapping[str
 
 
 def _obstacle(switch: Switch, look: _Look, events: list[Event]) -> str | None:
+    if switch.breaker:
+        return "a circuit breaker tripped; only `qbot resume` lets trading start again"
     if switch.latched:
         return "the emergency stop is latched"
     if Event.RELEASED in events:

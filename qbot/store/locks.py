@@ -21,6 +21,7 @@ ORDERS = 7_260_005
 SWITCH = 7_260_006
 EMERGENCY = 7_260_007
 SETTINGS = 7_260_008
+RISK = 7_260_009
 TICKS_CLASS = 7_260  # first of two numbers; the second is made from the task's name
 
 

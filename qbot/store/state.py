@@ -25,7 +25,7 @@ def load_switch(connection: Connection, *, for_update: bool = False) -> Switch:
     row = connection.execute(both if for_update else switch.select()).mappings().first()
     if row is None:
         return Switch()
-    names = ("on", "session_id", "latched", "reason", "epoch", "stopping", "revision")
+    names = ("on", "session_id", "latched", "reason", "epoch", "stopping", "revision", "breaker", "reducing")
     return Switch(**{name: row[name] for name in names}, seen=row["seen"] or None)  # none yet: never looked
 
 
@@ -40,6 +40,8 @@ def save_switch(connection: Connection, state: Switch, events: Sequence[Event], 
         "epoch": state.epoch,
         "stopping": state.stopping,
         "revision": state.revision,
+        "breaker": state.breaker,
+        "reducing": state.reducing,
         "changed_at_wall": wall,
     }
     upsert = insert(switch).values(one=True, **values)
