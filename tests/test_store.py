@@ -248,9 +248,9 @@ def test_the_same_settings_are_one_revision_and_going_back_is_a_new_one(world: W
 
 def test_an_alert_is_raised_once_and_seen_until_it_expires(world: World) -> None:
     with transaction(world.engine) as connection:
-        assert state.raise_alerts(connection, []) == 0
-        assert state.raise_alerts(connection, [alert("a1"), alert("a2", WALL + timedelta(minutes=1))]) == 2
-        assert state.raise_alerts(connection, [alert("a1")]) == 0
+        assert state.raise_alerts(connection, []) == []
+        assert state.raise_alerts(connection, [alert("a1"), alert("a2", WALL + timedelta(minutes=1))]) == ["a1", "a2"]
+        assert state.raise_alerts(connection, [alert("a1")]) == []
         assert [row["alert_id"] for row in state.active_alerts(connection, WALL)] == ["a2", "a1"]
         assert [row["alert_id"] for row in state.active_alerts(connection, WALL + timedelta(hours=1))] == ["a2"]
 

@@ -94,8 +94,8 @@ def standing_alerts(connection: Connection, wall: datetime) -> list[Row]:
 
     Trouble that is told again and again stands there once, as told last.
     """
-    same = (alerts.c.type, alerts.c.symbol, alerts.c.title, alerts.c.message)
-    last = sa.select(alerts).ext(distinct_on(*same)).order_by(*same, alerts.c.triggered_at_wall.desc()).subquery()
+    same = alerts.c.trouble
+    last = sa.select(alerts).ext(distinct_on(same)).order_by(same, alerts.c.triggered_at_wall.desc()).subquery()
     waits = sa.and_(last.c.severity == "CRITICAL", sa.not_(last.c.acknowledged))
     query = sa.select(last).where(sa.or_(last.c.expires_at_wall > wall, waits))
     newest = (last.c.triggered_at_wall.desc(), last.c.alert_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from qbot.session import Event, Switch
-from qbot.store import locks
+from qbot.store import locks, notifications
 from qbot.store.tables import alerts, handled, settings_revisions, switch, switch_log
 
 Row = Mapping[str, Any]
@@ -108,12 +109,24 @@ def set_outcome(connection: Connection, kind: str, key: str, outcome: Row) -> No
     connection.execute(handled.update().where(mine).values(outcome=dict(outcome)))
 
 
-def raise_alerts(connection: Connection, rows: Sequence[Row]) -> int:
-    """Write alerts; one with an id that is there already is not raised again. The number of new ones."""
+def raise_alerts(connection: Connection, rows: Sequence[Row]) -> list[str]:
+    """Write alerts; one with an id that is there already is not raised again. The ids of the new ones.
+
+    Whoever `notifications.new_alerts` listens hears of them once this transaction is committed.
+    """
     if not rows:
-        return 0
+        return []
     made = insert(alerts).on_conflict_do_nothing().returning(alerts.c.alert_id)
-    return len(connection.execute(made, list(rows)).all())
+    new = list(connection.execute(made, [{"trouble": trouble_of(row), **row} for row in rows]).scalars())
+    if new:
+        notifications.tell(connection)
+    return new
+
+
+def trouble_of(row: Row) -> str:
+    """What makes two alerts the same trouble where nothing better is known: their words."""
+    words = "|".join(str(row[name]) for name in ("type", "title", "message", "symbol") if row[name] is not None)
+    return hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()
 
 
 def active_alerts(connection: Connection, wall: datetime) -> list[Row]:

@@ -376,6 +376,7 @@ alerts = sa.Table(
     "alerts",
     metadata,
     sa.Column("alert_id", sa.Text, primary_key=True, comment="deterministic: the same trouble alerts once a period"),
+    sa.Column("trouble", sa.Text, nullable=False, comment="the same for the same trouble, in whatever words it is told"),
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("severity", sa.Text, nullable=False),
     sa.Column("symbol", sa.Text),
@@ -387,6 +388,21 @@ alerts = sa.Table(
     sa.Column("acknowledged_by", sa.Text, comment="the UI session of the human who saw it, where it was named"),
     sa.Column("acknowledged_at_wall", Time),
     sa.Index(None, "expires_at_wall"),
+)
+
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column("alert_id", sa.Text, sa.ForeignKey("alerts.alert_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("channel", sa.Text, primary_key=True, comment="number and kind of the address; the address is a secret"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_try_wall", Time, nullable=False),
+    sa.Column("problem", sa.Text, comment="of the last attempt"),
+    sa.Column("outcome", sa.Text, comment="sent|given_up|held|summed; null while it is owed"),
+    sa.Column("ended_at_wall", Time),
+    sa.Index("ix_notifications_owed", "channel", "next_try_wall", postgresql_where=sa.text("outcome IS NULL")),
+    sa.Index(None, "channel", "ended_at_wall"),
+    comment="which alert is owed to which channel: written with the alert, so that none is lost",
 )
 
 handled = sa.Table(
