@@ -35,7 +35,7 @@ from qbot.reconciliation import Books
 from qbot.risk import within_trading_hours
 from qbot.runtime import Runtime
 from qbot.session import Switch
-from qbot.store import bars, ledger, shown, state
+from qbot.store import bars, ledger, shown, state, trades
 from qbot.store.engine import transaction
 from qbot.types import Quote, Side, TradingConfig, Usage
 
@@ -54,23 +54,23 @@ def books(rt: Runtime, taken: Books) -> None:
         contexts = shown.contexts(connection, sorted({row["broker_order_id"] for row in last}))
         resting = ledger.open_orders(connection)
         prices = bars.newest_closes(connection, sorted({row["symbol"] for row in resting}))
-        trips = performance_stage.round_trips(ledger.all_fills(connection))
+        trips = trades.closed_by(connection, [row["execution_id"] for row in last])
         config = _config(connection)
         used = _usage(rt, connection, config.cooldown_minutes, now)
     prices |= {position.symbol: float(position.current_price_usd) for position in held}
-    positions, trades = projections.positions(held), projections.trades_log(last)
+    positions, traded = projections.positions(held), projections.trades_log(last)
     summary = portfolio.summary(taken.account, held, now, target_positions=config.target_diversification)
     writes: Writes = [
         (keys.PORTFOLIO_POSITIONS, positions),
         (keys.AUTOTRADING_ACTIVE_POSITIONS, positions),
-        (keys.TRADES_LOG, trades),
+        (keys.TRADES_LOG, traded),
         (keys.ACTIVE_ORDERS, projections.active_orders(resting, prices)),
         (keys.RECENT_TRADES, projections.recent_trades(last, trips, contexts)),
         (keys.PORTFOLIO_SUMMARY, projections_system.portfolio_summary(summary)),
         (keys.RISK_STATUS, projections.risk_status(used, config.cooldown_minutes, now)),
     ]
-    if trades:
-        writes.append((keys.AUTOTRADING_LAST_TRADE, trades[-1]))
+    if traded:
+        writes.append((keys.AUTOTRADING_LAST_TRADE, traded[-1]))
     rt.board.write_many(writes, now=rt.wall(), taken_at=taken.taken_at_wall)
 
 
@@ -79,9 +79,8 @@ def performance(rt: Runtime) -> None:
     now = rt.market()
     taken = reconciliation.snapshot(rt.desk)
     with transaction(rt.engine) as connection:
-        fills = ledger.all_fills(connection)
+        trips = trades.closed(connection)
         curve = ledger.equity_curve(connection, reconciliation.BEGINNING)
-    trips = performance_stage.round_trips(fills)
     found = performance_stage.performance(trips, curve, taken.account, list(taken.positions.values()), now)
     rt.board.write(keys.TRADING_PERFORMANCE, projections_system.trading_performance(found), now=rt.wall())
 

@@ -9,13 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.engine import Connection
 
+from qbot import performance
 from qbot.clock import NEW_YORK
-from qbot.store import locks
+from qbot.store import account as accounts
+from qbot.store import locks, trades
 from qbot.store.tables import decisions, equity, fills, intents, orders
-from qbot.types import CLOSED_ORDER_STATUSES, Account, BrokerOrder, Fill, IntentKind, Side, Source, Usage
+from qbot.types import CLOSED_ORDER_STATUSES, Account, BrokerOrder, Fill, IntentKind, OrderType, Side, Source, Usage
 
 Row = Mapping[str, Any]
 COMMITTED, IN_DOUBT, SENT, REJECTED, DENIED, CLOSED, ABANDONED = (
@@ -51,7 +53,7 @@ def _filled_past_intents(connection: Connection, day: str) -> Decimal:
     begin = datetime.combine(date.fromisoformat(day), time(), NEW_YORK)
     end = datetime.combine(date.fromisoformat(day) + timedelta(days=1), time(), NEW_YORK)
     ours = sa.select(intents.c.broker_order_id).where(
-        intents.c.market_day == day, intents.c.broker_order_id.is_not(None)
+        intents.c.market_day == day, intents.c.broker_order_id.is_not(None), intents.c.kind != IntentKind.PROTECTION
     )
     theirs = sa.and_(fills.c.at >= begin, fills.c.at < end, fills.c.broker_order_id.not_in(ours))
     return Decimal(
@@ -67,11 +69,20 @@ def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime) -> Usage:
     reserved: dict[str, Decimal] = {}
     unsettled: dict[str, frozenset[Side]] = {}
     selling: dict[str, Decimal] = {}
+    protecting: dict[str, Decimal] = {}
     for row in rows:
         symbol, side = row["symbol"], Side(row["side"])
         on_its_way = row["status"] in UNSETTLED
         counts = on_its_way or row["filled_usd"] > 0
         if not counts:
+            continue
+        if row["kind"] == IntentKind.PROTECTION:  # no cap is used up by it, as by the legs of a bracket
+            at_once = row["spec"]["order_type"] == OrderType.MARKET
+            if at_once and on_its_way:
+                unsettled[symbol] = unsettled.get(symbol, frozenset()) | {side}
+            if _unknown_to_the_snapshot(row, snapshot_wall):
+                held_by = selling if at_once else protecting
+                held_by[symbol] = held_by.get(symbol, Decimal(0)) + row["qty"]
             continue
         value = max(row["reserved_usd"], row["filled_usd"]) if on_its_way else row["filled_usd"]
         is_entry = row["kind"] == IntentKind.ENTRY
@@ -90,9 +101,8 @@ def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime) -> Usage:
             reserved[symbol] = reserved.get(symbol, Decimal(0)) + value
         if side is Side.SELL and _unknown_to_the_snapshot(row, snapshot_wall):
             selling[symbol] = selling.get(symbol, Decimal(0)) + row["qty"]
-    return Usage(
-        orders_today, notional, entries, last_entry, sum(reserved.values(), Decimal(0)), reserved, unsettled, selling
-    )
+    total = sum(reserved.values(), Decimal(0))
+    return Usage(orders_today, notional, entries, last_entry, total, reserved, unsettled, selling, protecting)
 
 
 def _unknown_to_the_snapshot(row: Row, snapshot_wall: datetime) -> bool:
@@ -131,16 +141,6 @@ def unsettled_intents(connection: Connection) -> list[Row]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def left_alone(connection: Connection, symbols: Sequence[str]) -> list[str]:
-    """Those of `symbols` whose last filled entry was a cycle's, with its protection, and that no intent is at."""
-    human = sa.case((intents.c.source.in_((Source.MANUAL, Source.EMERGENCY)), True), else_=False)
-    filled = sa.and_(intents.c.kind == IntentKind.ENTRY, intents.c.filled_usd > 0, intents.c.symbol.in_(symbols))
-    newest = sa.select(intents.c.symbol, human).where(filled).ext(distinct_on(intents.c.symbol))
-    newest = newest.order_by(intents.c.symbol, intents.c.created_at.desc())
-    busy = {row["symbol"] for row in unsettled_intents(connection)}
-    return [symbol for symbol, by_hand in connection.execute(newest) if not by_hand and symbol not in busy]
-
-
 def oldest_without_order(connection: Connection, since: datetime) -> datetime | None:
     """When the oldest intent after `since` was made whose order may yet turn up, though none is known."""
     awaited = sa.and_(intents.c.status.in_((COMMITTED, IN_DOUBT, ABANDONED)), intents.c.created_at > since)
@@ -154,11 +154,8 @@ def mark_unsent(connection: Connection, client_order_id: str, status: str, why: 
 
 
 def net_quantities(connection: Connection) -> dict[str, Decimal]:
-    """Shares held by the sum of all fills, symbols at zero left out."""
-    signed = sa.case((fills.c.side == Side.BUY, fills.c.qty), else_=-fills.c.qty)
-    total = sa.func.sum(signed)
-    query = sa.select(fills.c.symbol, total).group_by(fills.c.symbol).having(total != 0)
-    return dict(connection.execute(query).all())
+    """Shares held, symbols at zero left out: the sum of all fills, from what a human took over last."""
+    return accounts.net_quantities(connection)
 
 
 def record_orders(connection: Connection, seen: Sequence[BrokerOrder], wall: datetime) -> None:
@@ -209,21 +206,34 @@ def _adopt(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 def _sources(connection: Connection, told: Sequence[BrokerOrder]) -> dict[str, str]:
-    """Who asked for each order: the intent's source, the parent's for a leg, else it was made elsewhere."""
-    ids, parents = [order.client_order_id for order in told], [o.parent_id for o in told if o.parent_id]
+    """Who asked for each order: the intent's source; for a leg its parent's, and for one that took the place of
+    another, that one's; else it was made elsewhere."""
+    ids = [order.client_order_id for order in told]
     asked = sa.select(intents.c.client_order_id, intents.c.source).where(intents.c.client_order_id.in_(ids))
     by_id = dict(connection.execute(asked).all())
-    recorded = sa.select(orders.c.broker_order_id, orders.c.source).where(orders.c.broker_order_id.in_(parents))
-    by_parent = dict(connection.execute(recorded).all())
-    by_parent |= {
-        order.broker_order_id: by_id[order.client_order_id] for order in told if order.client_order_id in by_id
-    }
-    return {
-        order.broker_order_id: by_id.get(order.client_order_id)
-        or by_parent.get(order.parent_id or "")
-        or Source.FOREIGN.value
-        for order in told
-    }
+    kin = {one for order in told for one in (order.parent_id, order.replaces) if one}
+    ours = sa.and_(orders.c.broker_order_id.in_(sorted(kin)), orders.c.source != Source.FOREIGN)
+    recorded = dict(connection.execute(sa.select(orders.c.broker_order_id, orders.c.source).where(ours)).all())
+    return asked_by(told, by_id, recorded)
+
+
+def asked_by(
+    told: Sequence[BrokerOrder], by_client_id: Mapping[str, str], recorded: Mapping[str, str]
+) -> dict[str, str]:
+    """The source of each order by broker's id, from intents and from orders that are known: pure."""
+    family = {order.broker_order_id: order for order in told}
+    found = {}
+    for order in told:
+        source, waiting = None, [order]
+        looked_at: set[str] = set()
+        while waiting and source is None:
+            one = waiting.pop(0)
+            looked_at.add(one.broker_order_id)
+            kin = [other for other in (one.parent_id, one.replaces) if other and other not in looked_at]
+            source = by_client_id.get(one.client_order_id) or next((recorded[k] for k in kin if k in recorded), None)
+            waiting += [family[k] for k in kin if k in family]
+        found[order.broker_order_id] = source or Source.FOREIGN.value
+    return found
 
 
 def _order_row(order: BrokerOrder) -> dict[str, Any]:
@@ -247,17 +257,28 @@ def _settle(connection: Connection, order_ids: Sequence[str], wall: datetime) ->
 
 
 def record_fills(connection: Connection, seen: Sequence[Fill]) -> int:
-    """Write fills; one already recorded is left alone. The number of new ones."""
+    """Write fills, and the trades and lots that follow from them; a fill already recorded is left alone.
+
+    The number of new ones.
+    """
     if not seen:
         return 0
+    # As with orders, and before the first row: who waits for a row of another must not hold what that one waits for.
+    locks.within(connection, locks.ORDERS)
     rows = [{**asdict(fill), "side": str(fill.side)} for fill in sorted(seen, key=lambda fill: fill.execution_id)]
     written = connection.execute(insert(fills).on_conflict_do_nothing().returning(fills.c.execution_id), rows)
-    return len(written.all())
+    new = set(written.scalars())
+    if new:
+        trades.follow(connection, [fill for fill in seen if fill.execution_id in new])
+    return len(new)
 
 
-def record_equity(connection: Connection, account: Account, at: datetime) -> None:
-    """One point of the equity curve."""
+def record_equity(
+    connection: Connection, account: Account, at: datetime, expected_cash_usd: Decimal | None = None
+) -> None:
+    """One point of the equity curve, and what the ledger makes the cash come to, where it can be reckoned."""
     values = {"at": at, "equity_usd": account.equity_usd, "cash_usd": account.cash_usd}
+    values["expected_cash_usd"] = expected_cash_usd
     connection.execute(insert(equity).values(**values).on_conflict_do_nothing())
 
 
@@ -268,10 +289,10 @@ def equity_curve(connection: Connection, since: datetime) -> list[tuple[datetime
 
 
 def all_fills(connection: Connection) -> list[Fill]:
-    """Every execution, oldest first."""
-    names = tuple(Fill.__dataclass_fields__)
-    query = sa.select(*(fills.c[name] for name in names)).order_by(fills.c.at, fills.c.execution_id)
-    return [Fill(**{**row, "side": Side(row["side"])}) for row in connection.execute(query).mappings()]
+    """Every execution, in the order in which they took place."""
+    query = sa.select(*(fills.c[name] for name in Fill.__dataclass_fields__))
+    told = (Fill(**{**row, "side": Side(row["side"])}) for row in connection.execute(query).mappings())
+    return performance.in_order(told)
 
 
 def recent_fills(connection: Connection, count: int) -> list[Row]:

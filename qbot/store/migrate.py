@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from qbot.settings import settings
-from qbot.store import locks
+from qbot.store import locks, trades
 from qbot.store.engine import make_engine
 from qbot.store.tables import metadata
 
@@ -25,7 +25,7 @@ def _config() -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Run what is missing up to head. Safe to call by several processes at once."""
+    """Run what is missing up to head, and work out what a new table holds. Safe to call by several processes at once."""
     on = make_engine(url, pool_size=1)
     try:
         with on.begin() as connection:
@@ -33,6 +33,7 @@ def upgrade(url: str) -> None:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            trades.complete(connection)
     finally:
         on.dispose()
 
