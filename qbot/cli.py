@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from qbot import cli_contract
+from qbot.cli_stop import stop
 from qbot.demo.command import demo
 from qbot.errors import ConfigError, QBotError, StackError
 from qbot.settings import ROOT, settings
@@ -19,6 +20,7 @@ HELP = "QBot trades US equities on a paper account. Its data are in .qbot/main; 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.command()(demo)
+app.command()(stop)
 app.add_typer(cli_contract.app, name="contract")
 
 

@@ -17,7 +17,7 @@ from qbot.contract.board import Snapshot
 from qbot.contract.key import Direction, Key
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.contract.payloads_channels import StrategyConfigChange
-from qbot.errors import BrokerError, QBotError, StoreUnavailable
+from qbot.errors import BrokerError, ConfigError, QBotError, StoreUnavailable
 from qbot.mirrors import Mirrors
 from qbot.runtime import Runtime
 from qbot.session import UNTOUCHED, Event, Inputs, Switch, Touched
@@ -283,10 +283,14 @@ def rehearse(rt: Runtime) -> None:
 
 def _cancel(rt: Runtime, found: Look) -> tuple[BrokerError | None, bool]:
     """Cancel the entries of what ended: what failed, which is told to a human, and whether none can arrive any more."""
-    asked = execution.cancel_known(rt.broker, found.entries)
+    try:
+        broker = rt.broker
+    except ConfigError:
+        return None, True  # without keys of a broker nothing was ever sent
+    asked = execution.cancel_known(broker, found.entries)
     arriving = _arriving(rt, found.switch)
     try:
-        count = execution.cancel_entries(rt.broker, automatic_only=not found.switch.latched, asked=asked)
+        count = execution.cancel_entries(broker, automatic_only=not found.switch.latched, asked=asked)
     except BrokerError as error:
         title = "Entries could not be cancelled"
         raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, title, str(error))

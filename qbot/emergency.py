@@ -70,6 +70,22 @@ def _handle(rt: Runtime, action: EmergencyAction) -> str | None:
     return report
 
 
+def by_hand(rt: Runtime, action: EmergencyAction) -> str:
+    """Carry out what a human asks for at a terminal, with whatever can be reached: the broker alone will do.
+
+    What was done. Raises BrokerError when the broker cannot be asked, or something remains there.
+    """
+    entries = _block(rt, action)
+    if entries:
+        execution.cancel_known(rt.broker, entries)
+    with _alone(rt, action):  # who else is at it makes the same orders: waiting for them would be worse
+        _alive(rt, action)
+        report = _carry_out(rt, action)
+        with suppress(StoreUnavailable), transaction(rt.engine) as connection:
+            _note(rt, connection, action, {"done": True, "report": report})
+    return report
+
+
 @contextmanager
 def _alone(rt: Runtime, action: EmergencyAction) -> Iterator[bool]:
     """Whether nobody else carries out an emergency: listener and beat task both look.

@@ -41,7 +41,7 @@ CLOCK_SKEW_S = 60  # a quote stamped further in the future than this is not beli
 # Losses have no documented key.
 MAX_DAY_LOSS_PCT = Decimal("0.05")  # of the day's opening equity: entries stop, exits go on
 
-# The risk engine. The first three thresholds and factors are the owner's; a factor multiplies the size of new positions.
+# The risk engine. A factor multiplies the size of new positions; those of the first three reasons are the owner's.
 LOW_CONFIDENCE, LOW_CONFIDENCE_FACTOR = 0.6, Decimal("0.8")
 HIGH_DRAWDOWN_PCT, HIGH_DRAWDOWN_FACTOR = Decimal("0.05"), Decimal("0.5")
 HIGH_VOLATILITY_RATIO, HIGH_VOLATILITY_FACTOR = 2.0, Decimal("0.6")
@@ -50,14 +50,15 @@ FRESH_SHARE_MIN, DATA_GAP_FACTOR = 0.9, Decimal("0.5")  # one ticker of ten may 
 RISK_FACTOR_MIN = Decimal("0.1")  # all reasons at once come to 0.096: caution is no breaker
 
 # The circuit breakers of the risk engine: entries stop until a human resumes.
-MAX_ROLLING_LOSS_PCT = Decimal("0.10")  # of the equity 5 sessions ago: two days at the day's limit
-ROLLING_LOSS_SESSIONS = 5  # a week: a bad day stays counted past midnight
+MAX_ROLLING_LOSS_PCT = Decimal("0.10")  # of the equity a week ago: two days at the day's limit
+ROLLING_LOSS_DAYS = 7  # five sessions: a bad day stays counted past midnight, and past a weekend
 MAX_DRAWDOWN_PCT = Decimal("0.15")  # of the peak: slow losses that no window of a week shows
 REJECTED_IN_A_ROW_MAX = 5  # orders; a venue that refuses all of them refuses for one reason
 LOSING_TRADES_MAX = 12  # in a row: with even odds once in 4,096 trades, months of trading
 DRIFT_MINUTES_MAX = 15.0  # reconciled every minute: what does not settle in 15 does not settle by itself
 DATA_GAP_MINUTES_MAX = 30.0  # six fetches missed
 DATA_GAP_SHARE_MAX = 0.5  # of the tickers without fresh data: with half of them gone it is no market to trade in
+EQUITY_MAX_AGE_S = 900  # market time; read every minute: beyond it nobody knows what the account is worth
 LASTING_WALL_S = 300.0  # what lasts in a replay must have lasted on the wall too: a busy machine holds up a minute
 UNWATCHED_S = 300.0  # wall time; what lasted must have been seen all the while, not before and after a pause
 EQUITY_JUMP_MAX_PCT = Decimal("0.02")  # between equity and cash with positions; they are read in two requests
@@ -92,6 +93,7 @@ MANUAL_ORDERS_MAX = 1_000  # elements the array may have: the contract's own lim
 MANUAL_ORDERS_SHOWN_FINAL = 200  # as trades_log: the newest ended orders stay on the board, older ones in Postgres
 MANUAL_HANDLING_S = 120  # a claim, a commit and their answer, each cut off after 30 s: beyond it the worker is gone
 MANUAL_ORDER_WAIT_S = 3_600  # as for an emergency: an order that could not go out for an hour is asked for again
+STOP_PROBE_S = 3.0  # so long `qbot stop` waits to hear of Postgres and Redis before it goes on without them
 FLATTEN_AGAIN_S = 5.0  # a sale or a cancel that shows no effect by then is asked for again
 EMERGENCY_STUCK_S = 15.0  # it looks every two seconds, and a request may take ten: beyond it its process hangs
 FLATTEN_WAIT_S = 20.0  # beyond it the emergency reports what is still held, and the next tick goes on

@@ -52,6 +52,12 @@ def configure(process: str | None = None, to: Settings | None = None) -> None:
         logging.getLogger(name).setLevel(level)
 
 
+def quiet() -> None:
+    """No log at all: for commands that tell a human in their own words what happens."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL + 1))
+    logging.disable(logging.CRITICAL)
+
+
 def secrets_of(values: Settings) -> tuple[str, ...]:
     """The secret values that no line may show, longest first."""
     found = {value.get_secret_value() for _name, value in values if isinstance(value, SecretStr)}

@@ -41,7 +41,7 @@ class Stack:
     def __init__(self, settings: Settings, *, demo: bool = False) -> None:
         """Raises ConfigError where a password of Redis is a placeholder; `demo` allows the documents' one."""
         self.embedded_exchange = not settings.alpaca_api_key.get_secret_value()
-        self.settings = _of_this_stack(secrets.with_secrets(settings), self.embedded_exchange)
+        self.settings = of_this_stack(secrets.with_secrets(settings), self.embedded_exchange)
         self._redis_users = redis.users(self.settings, demo=demo)
         self.replay: replay.Replay | None = None
         self._supervisor: Supervisor | None = None
@@ -172,7 +172,7 @@ class Stack:
         shutil.rmtree(self.settings.home / "run", ignore_errors=True)
 
 
-def _of_this_stack(settings: Settings, embedded_exchange: bool) -> Settings:
+def of_this_stack(settings: Settings, embedded_exchange: bool) -> Settings:
     """The embedded servers are here, whatever the environment says of others."""
     here: dict[str, object] = {"redis_host": ports.HOST, "postgres_host": ports.HOST, "home": settings.home.resolve()}
     here["redis_user"] = acl.BACKEND
