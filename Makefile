@@ -12,7 +12,7 @@ ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup demo up test check contract bench lock clean
+.PHONY: help setup demo up test check contract bench chaos lock clean
 
 help: ## show this
 	@echo "QBot: make <target>"
@@ -42,6 +42,9 @@ contract: $(STAMP) ## write docs/contract again, after a change of qbot/contract
 
 bench: $(STAMP) ## measure start-up, a trading cycle, the exchange, and how fast a stop is
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(STAMP) ## ten rounds of every fault against the real stack (an hour or more); ARGS="--only redis --rounds 1"
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lock: $(UV_STAMP) ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

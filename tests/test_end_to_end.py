@@ -1,10 +1,11 @@
-"""The whole system over real processes, in the order of a user's first day. Each test goes on where the last ended."""
+"""The whole system over real processes, in the order of a user's first day. Each test goes on where the last ended.
+
+What happens when a process dies is asked by the chaos round, `tests/chaos/test_one_round.py`.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,10 +30,6 @@ TRADING_SHOWS = (  # a start, a training and a trade
 OF_A_SESSION = {keys.AUTOTRADING_SESSION_ACTIVE.name, keys.AUTOTRADING_ERROR.name}  # they come and go with it
 WHOLE_S = 90.0  # a frontend that follows has all of it sooner; the slowest key comes once a minute
 OFF_S = 3.0  # well under the poll's ten seconds, with room for a busy machine
-KILLED = (
-    "listener", "exchange", "stream", "worker-trading", "worker-data", "worker-emergency", "worker-misc",
-    "worker-training", "beat", "flower", "redis", "postgres",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -160,29 +157,6 @@ def test_the_same_session_id_with_an_old_timestamp_starts_again(whole: Whole) ->
 
     status(whole, BackendStatus.RUNNING)
     assert whole.rows('SELECT "on" FROM switch') == [(True,)]
-
-
-@pytest.mark.parametrize("name", KILLED)
-def test_a_killed_process_comes_back_and_no_order_is_doubled(whole: Whole, name: str) -> None:
-    before = {each["name"]: each for each in whole.processes()}[name]
-    os.kill(before["pid"], signal.SIGKILL)
-
-    def back() -> bool:
-        now = {each["name"]: each for each in whole.processes()}
-        return now[name]["pid"] not in (None, before["pid"]) and all(e["state"] == "running" for e in now.values())
-
-    wait_until(back, f"{name} runs again", 90, every_s=0.2)
-    no_order_twice_and_books_agree(whole)
-
-
-def test_after_all_that_cycles_go_on(whole: Whole) -> None:
-    def last_run() -> datetime | None:
-        now = whole.value(keys.TRADING_STATUS)
-        return now.last_run if now and not now.last_error else None
-
-    wait_until(last_run, "a cycle without an error", 60, every_s=0.5)
-    earlier = last_run()
-    wait_until(lambda: last_run() not in (None, earlier), "a further cycle", 90, every_s=0.5)
 
 
 # --- the board is lost ------------------------------------------------------------------------------------------------

@@ -20,10 +20,11 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.system import System, family_of, freeze, kill
 from tests.chaos.toxics import Kind, Toxic
 
-PROCESSES = (
+OWN = (
     "worker-trading", "worker-emergency", "worker-data", "worker-misc", "worker-training", "listener", "stream",
-    "beat", "flower", "exchange", "redis", "postgres",
+    "beat", "flower",
 )  # fmt: skip
+PROCESSES = (*OWN, "exchange", "redis", "postgres")
 LASTS_S = 5.0  # a fault that is not over at once
 AWAY_S = 30.0
 TOO_LONG_S = 12.0  # over the client's ten seconds
@@ -82,6 +83,24 @@ class KillChild(Fault):
     def strike(self, system: System) -> None:
         for child in system.process(self.process).children():
             kill(child)
+
+
+@dataclass
+class KillTogether(Fault):
+    """SIGKILL to all of QBot's own processes at once; only the servers and the broker go on."""
+
+    _before: dict[str, int] = field(default_factory=dict)
+
+    def strike(self, system: System) -> None:
+        family = {name: system.process(name) for name in OWN}
+        self._before = {name: process.pid for name, process in family.items()}
+        for process in family.values():
+            kill(process)
+
+    def missing(self, system: System) -> str | None:
+        now = {each["name"]: each["pid"] for each in system.whole.processes()}
+        old = [name for name, pid in self._before.items() if now.get(name) in (None, pid)]
+        return f"not replaced: {', '.join(old)}" if old else None
 
 
 @dataclass
@@ -310,6 +329,7 @@ def catalogue() -> list[Fault]:
     return [
         *(Kill("kill", f"kill -9 {name}", process=name) for name in PROCESSES),
         KillChild("kill", "kill -9 trading children"),
+        KillTogether("kill", "kill -9 all but the servers"),
         KillSupervisor("kill", "kill -9 supervisor"),
         Freeze("freeze", "freeze worker-trading", 8.0, process="worker-trading"),
         Freeze("freeze", "freeze worker-trading long", 22.0, process="worker-trading"),

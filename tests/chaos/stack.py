@@ -6,13 +6,14 @@ training would leave are made up, so that forecasts written by the test have som
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from datetime import timedelta
 
 from qbot import clock, log
 from qbot.settings import settings
-from qbot.stack import programs
+from qbot.stack import programs, replay
 from qbot.stack.stack import Stack
 from qbot.stack.supervise import Program
 from qbot.store import models
@@ -22,6 +23,7 @@ from tests.support.whole import ADMINISTRATOR, FRONTEND_PASSWORD
 
 REDIS_ENV, POSTGRES_ENV, BROKER_ENV = "CHAOS_REDIS_PORT", "CHAOS_POSTGRES_PORT", "CHAOS_BROKER_PORT"
 MADE_UP = "made-up"
+FIRST_S = (clock.CLOSED_MARGIN_MINUTES + 5) * 60.0  # of market time: five minutes after the first open
 NEVER_DUE = timedelta(days=60)  # of market time: longer than the whole replay
 
 
@@ -29,6 +31,7 @@ class Proxied(Stack):
     """The stack with another way from the workers to the servers, and with a user who may empty the board."""
 
     def _programs(self) -> list[Program]:
+        self._begin_in_open_market()
         self._redis_users += f"user {ADMINISTRATOR} on >{FRONTEND_PASSWORD} ~* &* +@all\n"
         broker = f"http://127.0.0.1:{os.environ[BROKER_ENV]}"
         there = {
@@ -39,6 +42,13 @@ class Proxied(Stack):
         }
         made = super()._programs()
         return [replace(each, env={**each.env, **there}) if each.stage == programs.WORKERS else each for each in made]
+
+    def _begin_in_open_market(self) -> None:
+        """A new replay begins a while before its first session; nobody needs to wait for that here."""
+        file, bars_file = self.settings.home / replay.STATE_FILE, replay.SAMPLE
+        if not file.exists():
+            source = f"{bars_file.name}:{bars_file.stat().st_size}:{self.settings.replay_days}"
+            replay.write(file, json.dumps({"source": source, "elapsed_s": FIRST_S}))
 
     async def _migrate(self) -> None:
         await super()._migrate()
