@@ -1,0 +1,111 @@
+"""`qbot stop` as a human runs it: with everything there, and with nothing there but the broker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from decimal import Decimal
+
+import pytest
+from pydantic import SecretStr
+
+from qbot.settings import ROOT
+from qbot.store import state, tables
+from qbot.store.engine import transaction
+from tests.support.runtime import World, limit_entry
+
+DEAD = {"QBOT_POSTGRES_PORT": "1", "QBOT_REDIS_PORT": "1"}
+
+
+def run(world: World, *arguments: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, with the settings of this world."""
+    values = {
+        f"QBOT_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in world.rt.settings
+        if value is not None
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "qbot.cli", "stop", "--main", *arguments],
+        input=typed, env={**os.environ, **values, **environment, "COLUMNS": "100"}, cwd=ROOT, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def latched(world: World) -> bool:
+    with transaction(world.engine) as connection:
+        return state.load_switch(connection).latched
+
+
+@pytest.fixture
+def holding(world: World) -> World:
+    """A protected position, and an entry by a cycle at rest."""
+    world.buy("SPY", 2)
+    world.send(world.commit(limit_entry(world, "AAPL"), cycle_id="c2"))
+    return world
+
+
+def test_a_stop_latches_cancels_entries_and_leaves_protection(holding: World) -> None:
+    done = run(holding, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert latched(holding)
+    assert [(order["symbol"], order["side"]) for order in holding.resting()] == [("SPY", "sell")] * 2
+    assert "SPY" in done.stderr and "2 sell" in done.stderr
+
+
+def test_close_all_sells_everything_by_recorded_orders(holding: World) -> None:
+    done = run(holding, "--close-all", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert (holding.positions(), holding.resting(), latched(holding)) == ({}, [], True)
+    assert "no position and no open order" in done.stderr
+    assert [row["symbol"] for row in holding.rows(tables.intents) if row["source"] == "emergency"] == ["SPY"]
+    assert holding.reconcile().drift == {}
+
+
+def test_close_all_needs_nothing_but_the_broker_and_says_who_does_not_know(holding: World) -> None:
+    done = run(holding, "--close-all", "--yes", **DEAD)
+    assert (holding.positions(), holding.resting()) == ({}, [])
+    assert done.returncode == 1
+    assert "Neither Postgres nor Redis knows" in done.stderr
+    assert holding.reconcile().drift == {}
+
+
+def test_broker_only_asks_nobody_else(holding: World) -> None:
+    done = run(holding, "--close-all", "--yes", "--broker-only")
+    assert (holding.positions(), holding.resting(), latched(holding)) == ({}, [], False)
+    assert done.returncode == 1
+
+
+def test_without_postgres_the_board_tells_of_the_stop(holding: World) -> None:
+    done = run(holding, "--yes", QBOT_POSTGRES_PORT="1")
+    assert done.returncode == 0, done.stderr
+    assert [order["side"] for order in holding.resting()] == ["sell"] * 2
+    assert '"emergency_stop_active":true' in (holding.redis.get("risk_settings") or b"").decode()
+
+
+def test_cancel_all_takes_protection_too_and_does_not_stop(holding: World) -> None:
+    done = run(holding, "--cancel-all", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert (holding.resting(), holding.positions(), latched(holding)) == ([], {"SPY": Decimal(2)}, False)
+
+
+def test_it_asks_first_and_no_means_no(holding: World) -> None:
+    before = holding.resting()
+    done = run(holding, "--close-all", typed="n\n")
+    assert done.returncode == 1
+    assert "SELL EVERYTHING" in done.stderr
+    assert (holding.resting(), holding.positions(), latched(holding)) == (before, {"SPY": Decimal(2)}, False)
+
+
+def test_what_remains_is_told_with_exit_status_1(holding: World) -> None:
+    holding.exchange.fault("server_error", method="DELETE")
+    done = run(holding, "--close-all", "--yes")
+    assert done.returncode == 1
+    assert "not done" in done.stderr and "SPY" in done.stderr
+    assert holding.positions() == {"SPY": Decimal(2)}
+    assert latched(holding)
+
+
+def test_without_keys_it_says_so(world: World) -> None:
+    done = run(world, "--yes", QBOT_ALPACA_API_KEY="", QBOT_ALPACA_SECRET_KEY="")
+    assert (done.returncode, "no keys of a broker" in done.stderr) == (1, True)
