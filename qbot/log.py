@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 import structlog
 from pydantic import SecretStr
@@ -15,6 +17,8 @@ from qbot.settings import Settings, settings
 
 BLANK = "***"
 SECRET_MIN_CHARS = 6  # shorter ones would blank ordinary words
+PART_MIN_CHARS = 8  # of an address, where words as `services` stand beside secrets
+_PLAIN_HOSTS = {"http", "https", "json", "jsons", "form", "forms", "xml", "xmls"}  # others may have a key in its place
 _FIRST = ("timestamp", "level", "logger", "event")
 _QUIET = {"circus": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.WARNING, "asyncio": logging.WARNING}
 
@@ -54,14 +58,31 @@ def configure(process: str | None = None, to: Settings | None = None) -> None:
 
 def quiet() -> None:
     """No log at all: for commands that tell a human in their own words what happens."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL + 1))
+    structlog.configure(processors=[_drop])
     logging.disable(logging.CRITICAL)
+
+
+def _drop(_logger: Any, _name: str, _event: Event) -> Event:
+    raise structlog.DropEvent
 
 
 def secrets_of(values: Settings) -> tuple[str, ...]:
     """The secret values that no line may show, longest first."""
     found = {value.get_secret_value() for _name, value in values if isinstance(value, SecretStr)}
+    for url in values.notify_urls:
+        found |= parts_of(url.get_secret_value())
     return tuple(sorted((secret for secret in found if len(secret) >= SECRET_MIN_CHARS), key=len, reverse=True))
+
+
+def parts_of(url: str) -> set[str]:
+    """What of an address may be a secret, in the forms a message may show it in: all but a plain host's name."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    if scheme.lower() in _PLAIN_HOSTS:
+        authority = authority.rpartition("@")[0]
+    parts = {url, rest, *(part for part in re.split(r"[/?&=@:#]", f"{authority}{slash}{path}")), authority}
+    parts = {form for part in parts for form in (part, unquote(part), quote(part, safe=""))}
+    return {part for part in parts if len(part) >= PART_MIN_CHARS}
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:
