@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 from pydantic import SecretStr
 
+from qbot.contract import keys
 from qbot.settings import ROOT
 from qbot.store import state, tables
 from qbot.store.engine import transaction
@@ -80,7 +81,7 @@ def test_without_postgres_the_board_tells_of_the_stop(holding: World) -> None:
     done = run(holding, "--yes", QBOT_POSTGRES_PORT="1")
     assert done.returncode == 0, done.stderr
     assert [order["side"] for order in holding.resting()] == ["sell"] * 2
-    assert '"emergency_stop_active":true' in (holding.redis.get("risk_settings") or b"").decode()
+    assert holding.told(keys.RISK_SETTINGS).emergency_stop_active is True
 
 
 def test_cancel_all_takes_protection_too_and_does_not_stop(holding: World) -> None:
