@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from qbot import clock
 from qbot.client import BoardUnavailable, EmergencyKind
 from qbot.settings import ROOT
 from qbot.stack import environment
@@ -112,6 +113,7 @@ class KillSupervisor(Fault):
 
     def heal(self, system: System) -> None:
         system.whole.start()
+        clock.timeline.cache_clear()  # the new run has a replay clock of its own
 
 
 @dataclass
@@ -162,7 +164,6 @@ class Line(Fault):
 
     server: str = "broker"
     toxic: Toxic = field(default_factory=lambda: Toxic(Kind.LATENCY))
-    holds: bool = False
 
     def line(self, system: System) -> Proxy:
         return {"broker": system.broker_line, "redis": system.redis_line, "postgres": system.postgres_line}[self.server]
@@ -340,7 +341,7 @@ def catalogue() -> list[Fault]:
         FullRedis("redis", "redis full", LASTS_S),
         Kill("postgres", "postgres immediate stop", process="postgres", number=signal.SIGQUIT),
         Kill("postgres", "postgres fast restart", process="postgres", number=signal.SIGINT),
-        KilledAndAway("postgres", "postgres away 30 s", AWAY_S, server="postgres", toxic=DOWN, holds=True),
+        KilledAndAway("postgres", "postgres away 30 s", AWAY_S, server="postgres", toxic=DOWN),
         _broker("latency", Toxic(Kind.LATENCY, seconds=1.5, jitter_s=1.0), 8.0),
         _broker("down", DOWN),
         _broker("bandwidth", Toxic(Kind.BANDWIDTH, kb_s=8)),
