@@ -68,7 +68,8 @@ def sync_settings(rt: Runtime) -> Settings:
         body = {"config": readable, "documents": found.documents.stored()}
         revision, changed = state.revise_settings(connection, body, rt.wall())
         if found.problem:
-            alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.WARNING, "Settings are invalid", found.problem)
+            title, about = "Settings are invalid", ", ".join(sorted(found.problems))  # not each new way to be invalid
+            alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.WARNING, title, found.problem, about=about)
     if changed:
         _announce(rt, before.get("config", {}), readable, revision)
     return Settings(found.config, revision, found.problem, live_problem(rt, found.config))
@@ -91,7 +92,7 @@ def bad_inputs(rt: Runtime) -> dict[str, str]:
     problems = rt.board.read_many(OTHER_INPUTS).problems
     for name in sorted(problems.keys() - {keys.EMERGENCY_ACTIONS.name}):
         title, message = "An input is unreadable", f"{name}: {problems[name]}"
-        raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, title, message)
+        raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, title, message, about=name)
     return problems
 
 

@@ -41,8 +41,9 @@ def handle(rt: Runtime) -> str | None:
     action = reading.value
     if reading.problem:
         control.raise_alert(
-            rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "The emergency action is unreadable", reading.problem
-        )
+            rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "The emergency action is unreadable", reading.problem,
+            about=reading.key,
+        )  # fmt: skip
     if action is None or not action.confirmed:
         return None
     try:

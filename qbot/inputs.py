@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from qbot import control, limits, showing, showing_ml
+from qbot import alerts, control, limits, showing, showing_ml
 from qbot.contract import keys
 from qbot.contract.key import Key, Reading
 from qbot.contract.payloads_backend import AlertType, Severity
@@ -144,20 +144,13 @@ def _tell_of_unknown(rt: Runtime, levels: Sequence[PriceAlert]) -> None:
 def _raise(rt: Runtime, kind: str, level: PriceAlert, severity: Severity, title: str, message: str) -> bool:
     """Raise an alert once for ever for a level's id, however often it is asked for."""
     now = rt.wall()
-    row = {
-        "alert_id": f"{kind}_{hashlib.sha256(level.price_alert_id.encode()).hexdigest()[:24]}",
-        "type": str(AlertType.PRICE_ALERT),
-        "severity": str(severity),
-        "symbol": level.symbol,
-        "title": title,
-        "message": f"{message} {level.note}"[:1_000] if level.note else message,
-        "triggered_at_wall": now,
-        "expires_at_wall": now + SHOWN,
-    }
+    alert_id = f"{kind}_{hashlib.sha256(level.price_alert_id.encode()).hexdigest()[:24]}"
+    words = f"{message} {level.note}" if level.note else message
+    row = alerts.row_of(alert_id, AlertType.PRICE_ALERT, severity, title, words, level.symbol, now, life=SHOWN)
     with transaction(rt.engine) as connection:
         if not state.first_time(connection, kind, level.price_alert_id, now):
             return False
-        state.raise_alerts(connection, [row])
+        alerts.enter(rt, connection, [row])
     log.info("price_alert", price_alert_id=level.price_alert_id, title=title)
     return True
 
@@ -179,4 +172,5 @@ def _tell_what_is_invalid(rt: Runtime, reading: Reading[Any]) -> None:
             problem = f"element {at} of {len(reading.value)} is left out: {item.problem}"
     if problem is not None:
         message = f"{reading.key}: {problem}"
-        control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, "An input is unreadable", message)
+        title = "An input is unreadable"
+        control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, title, message, about=reading.key)

@@ -65,6 +65,9 @@ EQUITY_JUMP_MAX_PCT = Decimal("0.02")  # between equity and cash with positions;
 MARKET_SYMBOLS_MAX = 5  # tickers whose volatility stands for the market's: a median of five stands a wild one
 VOLATILITY_HISTORY_DAYS = 30  # calendar days: 20 sessions
 
+# Cash. The venue may round each amount to a cent; below it nothing can be told from rounding.
+CASH_TOLERANCE_USD = Decimal("0.01")
+
 # Training.
 TRAINING_MIN_ROWS = 150  # documented: a ticker with fewer usable rows is left out
 TRAINING_LIMIT_S = 900.0  # a training that has not ended by then hangs
@@ -110,6 +113,21 @@ LISTENER_WARM_S = 15.0  # under the time after which servers close an idle conne
 LISTENER_SWITCH_S = 0.0005  # a thread with a stop in hand waits at most so long for the interpreter, not 5 ms
 LISTENER_POOL = 8  # connections to Postgres: each lane has one, the emergency two
 
+# Alerts and notifications, in wall time.
+ALERTS_KEPT_DAYS = 30  # to look back on what went wrong
+NOTIFY_POLL_S = 2.0  # should a wake-up be lost; a human is told within 5 s
+NOTIFY_TIMEOUT_S = 10.0  # of one message; a channel that answers slowly delays itself alone
+NOTIFY_LEASE_S = 60.0  # whoever died with a message in hand leaves it to the next one after that
+NOTIFY_PAUSE_MAX_S = 300.0  # between two attempts: doubled from one second up to this
+NOTIFY_ATTEMPTS = 15  # 40 minutes; a host that was down for an hour is not for its messages of then
+NOTIFY_TELL_AFTER = 5  # attempts, half a minute: then the board says that a channel fails
+NOTIFY_MAX_AGE_S = 21_600.0  # what is older than 6 hours is on the board, and no news
+NOTIFY_PER_HOUR = 20  # a channel: whoever gets more mutes it
+NOTIFY_CRITICAL_PER_HOUR = 40  # what needs a human goes past the others' bound, up to here
+NOTIFY_SUMMARY_S = 600.0  # what was held back is told of together, ten minutes after the first
+NOTIFY_OVERDUE_S = 20.0  # so long nobody did it: the beat task does
+NOTIFY_DIRECT_ATTEMPTS = 3  # without Postgres nothing is remembered: it is tried at once or not at all
+
 # HTTP towards the broker: (connect, read). Longer than any answer seen, shorter than the emergency interval.
 BROKER_TIMEOUT_S = (3.0, 10.0)
 
@@ -117,5 +135,7 @@ assert MAX_DAY_LOSS_PCT < MAX_ROLLING_LOSS_PCT < MAX_DRAWDOWN_PCT < 1, "the shor
 assert HIGH_DRAWDOWN_PCT < MAX_DRAWDOWN_PCT, "positions shrink before entries stop"
 assert 1 - FRESH_SHARE_MIN < DATA_GAP_SHARE_MAX, "positions shrink before entries stop"
 assert SEND_GRACE_S < EXIT_LIFE_S < ABANDON_INTENT_S, "what may still be sent is not given up"
+assert NOTIFY_TIMEOUT_S < NOTIFY_LEASE_S, "nobody takes a message from one who is still at it"
+assert NOTIFY_PER_HOUR < NOTIFY_CRITICAL_PER_HOUR
 assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
 assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"

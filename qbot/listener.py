@@ -27,11 +27,13 @@ from qbot import (
     limits,
     log,
     mirrors,
+    notifying,
     pipeline,
     rebuild,
     sessions,
     showing,
 )
+from qbot.alert_lanes import AlertLanes
 from qbot.configuration import SOURCES
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
@@ -88,12 +90,15 @@ class Listener:
         self._inputs = Lane("inputs", self._on_inputs, self._failed, after=urgent)
         self._rebuild = Lane("rebuild", self._on_loss, self._failed, after=urgent)
         self._poll = Lane("poll", self._on_poll, self._failed, every_s=limits.LISTENER_POLL_S)
-        self._lanes = (*urgent, self._shown, self._orders, self._inputs, self._rebuild, self._poll)
+        self._alerts = AlertLanes(rt, self._failed, urgent)
+        others = (self._shown, self._orders, self._inputs, self._rebuild, self._poll)
+        self._lanes = (*urgent, *others, *self._alerts.lanes)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False, on_ready: Callable[[], None] = lambda: None) -> None:
         """Listens until `should_stop`; `on_ready` is called at every connect. Raises StackError when a lane died."""
         for lane in self._lanes:
             lane.start()
+        self._alerts.start()
         self._emergency.wake(())
         self._switch.wake(())
         failures = 0
@@ -109,6 +114,7 @@ class Listener:
                     logger.warning("not_connected", why=str(error), attempts=failures)
                     clock.pause(lanes.pause_s(failures))
         finally:
+            self._alerts.end()
             for lane in self._lanes:
                 lane.end()
 
@@ -169,6 +175,7 @@ class Listener:
     def _require_lanes(self) -> None:
         """Raises StackError when a lane ended by an unforeseen error: the supervisor then starts the process anew."""
         dead = [lane.name for lane in self._lanes if not lane.is_alive()]
+        dead += [] if self._alerts.is_alive() else ["alerts heard"]
         if dead:
             raise StackError(f"the listener's {', '.join(dead)} died")
 
@@ -237,7 +244,6 @@ class Listener:
         rt = self._rt["settings"]
         settings = control.sync_settings(rt)
         showing.session(rt, settings, market_hours(rt.market()))
-        showing.alerts(rt)  # what a stop has to say is not for the next tick
 
     def _on_orders(self, _names: frozenset[str]) -> None:
         pipeline.process_manual_orders(self._rt["orders"])
@@ -300,6 +306,8 @@ def main() -> None:
     log.configure("listener", rt.settings)
     sys.setswitchinterval(limits.LISTENER_SWITCH_S)
     rt = replace(rt, engine=make_engine(rt.settings.postgres_url, pool_size=limits.LISTENER_POOL))
+    for channel in notifying.made(rt.settings):
+        channel.prepare()
     gc.collect()
     gc.freeze()  # a full collection of all that the imports left takes longer than a stop may
     Listener(rt).run(on_ready=environment.tell_ready)

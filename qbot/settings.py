@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+BETWEEN_URLS = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
 class Settings(BaseSettings):
@@ -55,7 +57,20 @@ class Settings(BaseSettings):
     exchange_start_cash_usd: Decimal = Decimal("100000")
     exchange_rate_limit_per_minute: int = Field(default=200, gt=0, description="The venue's; times the speed.")
     train_seconds_per_horizon: int = Field(default=30, gt=0, description="AutoGluon's time limit for one horizon.")
+    notify_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="Where alerts are sent, with spaces between; see docs/notifications.md. Secret."
+    )
+    notify_min_severity: Literal["INFO", "WARNING", "CRITICAL"] = Field(
+        default="WARNING", description="Less severe alerts stand on the board alone."
+    )
+    telegram_api_url: str | None = Field(default=None, description="Base of a Bot API server of your own.")
     log_level: str = "INFO"
+
+    @field_validator("notify_urls", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """One text with several addresses, as an environment has it, into these."""
+        return tuple(BETWEEN_URLS.split(value.strip())) if isinstance(value, str) and value.strip() else value or ()
 
     @property
     def redis_url(self) -> str:

@@ -15,7 +15,7 @@ READY_FILE_ENV = "QBOT_READY_FILE"
 _INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TERM", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_BROKER_KEYS = ("QBOT_ALPACA_API_KEY", "QBOT_ALPACA_SECRET_KEY")
+_BROKER_KEYS = ("QBOT_ALPACA_API_KEY", "QBOT_ALPACA_SECRET_KEY", "QBOT_NOTIFY_URLS")  # whoever trades has alerts
 _OTHERS_PASSWORDS = ("QBOT_REDIS_FRONTEND_PASSWORD", "QBOT_REDIS_VIEWER_PASSWORD")  # QBot itself is `backend`
 
 
@@ -54,6 +54,8 @@ def tell_ready() -> None:
 def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, tuple):
+        return " ".join(_text(part) for part in value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

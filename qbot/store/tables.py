@@ -376,7 +376,7 @@ alerts = sa.Table(
     "alerts",
     metadata,
     sa.Column("alert_id", sa.Text, primary_key=True, comment="deterministic: the same trouble alerts once a period"),
-    sa.Column("trouble", sa.Text, nullable=False, comment="the same for the same trouble, in whatever words it is told"),
+    sa.Column("trouble", sa.Text, nullable=False, comment="the same for the same trouble, whatever its words"),
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("severity", sa.Text, nullable=False),
     sa.Column("symbol", sa.Text),

@@ -14,7 +14,7 @@ Time = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    same = "the same for the same trouble, in whatever words it is told"
+    same = "the same for the same trouble, whatever its words"
     op.add_column("alerts", sa.Column("trouble", sa.Text(), comment=same))
     op.execute("UPDATE alerts SET trouble = md5(concat_ws('|', type, title, message, symbol))")
     op.alter_column("alerts", "trouble", nullable=False)
