@@ -68,6 +68,7 @@ ENTRIES = (
     Entry("sync_frontend_settings", 120, "misc"),
     Entry("market_status", 60, "misc"),
     Entry("performance_calculator", 300, "misc", market=True),
+    Entry("risk_engine", 60, "misc", market=True),  # not with those it may have to stop
     # `training`: minutes long, niced. The tick only asks whether a training is due, which is cheap; so often because a
     # human may have asked for one.
     Entry("train_models", 30, "training", market=True, soft_s=1_200.0),

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from qbot import committing, execution, limits, manual_orders, reconciliation, risk
+from qbot import committing, execution, limits, manual_orders, reconciliation, risk, risk_market, risk_watch
 from qbot.contract import keys
 from qbot.contract.payloads_orders import (
     ManualOrder,
@@ -26,7 +26,7 @@ from qbot.runtime import Runtime
 from qbot.store import manual_orders as store
 from qbot.store import state
 from qbot.store.engine import transaction
-from qbot.types import IntentKind, OrderType, Proposal, Quote, Side, Source, TimeInForce, TradingState
+from qbot.types import IntentKind, OrderType, Proposal, Quote, RiskReport, Side, Source, TimeInForce
 
 log = structlog.get_logger(__name__)
 HANDLED = store.KIND
@@ -59,8 +59,9 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) 
     if pending:
         books = reconciliation.reconcile(rt.desk, now)
         pending, quotes = _priced(rt, pending)
+        report = risk_watch.report(rt, now)
         for order in pending:
-            _place(rt, order, settings, hours, books, quotes, now)
+            _place(rt, order, settings, hours, books, quotes, now, report)
     manual_orders.write_back(rt)
     return len(pending)
 
@@ -82,6 +83,7 @@ def _place(
     books: Books,
     quotes: Mapping[str, Quote],
     now: datetime,
+    report: RiskReport | None,
 ) -> None:
     """Claim the id for ever, then judge, commit and send. A crash in between leaves it claimed and never sent."""
     begun = {"status": "REJECTED", "reason": LOST, manual_orders.SINCE: rt.wall().isoformat()}
@@ -90,19 +92,7 @@ def _place(
             return
         switch = state.load_switch(connection)
     proposal = as_proposal(order, quotes)
-    market = risk.Market(
-        now=now,
-        state=TradingState.ACTIVE if switch.on else TradingState.HALTED,
-        latched=switch.latched,
-        market_open=hours.is_open,
-        reconciled=books.reconciled,
-        settings_problem=settings.invalid,
-        paper_problem=settings.live_problem,
-        account=books.account,
-        quotes=quotes,
-        positions=books.positions,
-        open_orders=books.open_orders,
-    )
+    market = risk_market.market(settings, switch, hours, books, quotes, now, report)
     judged = committing.commit(
         rt.desk,
         [proposal],

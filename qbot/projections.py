@@ -32,7 +32,7 @@ from qbot.market.calendar import MarketHours
 from qbot.performance import RoundTrip
 from qbot.session import Switch
 from qbot.store.shown import Context
-from qbot.types import Position, Side, Source, Usage
+from qbot.types import Position, RiskReport, Side, Source, Usage
 
 Row = Mapping[str, Any]
 NOBODY = Context(None, None)
@@ -146,14 +146,29 @@ def stats(status: TradingStatus, positions_count: int) -> AutotradingStats:
     )
 
 
-def risk_status(usage: Usage, cooldown_minutes: float, now: datetime) -> RiskStatus:
-    """`risk_status`: the cooldowns still running, and what counts against the day's cap."""
+def risk_status(usage: Usage, cooldown_minutes: float, now: datetime, report: RiskReport | None = None) -> RiskStatus:
+    """`risk_status`: the cooldowns still running, what counts against the day's cap, and what the risk engine said."""
     ends = {s: at + timedelta(minutes=cooldown_minutes) for s, at in usage.last_entry_at.items()}
     return RiskStatus(
         notional_today=_cents(usage.notional_today_usd),
         last_reset=now.astimezone(clock.NEW_YORK).date(),
         cooldowns={symbol: end for symbol, end in sorted(ends.items()) if end > now},
+        **_engine(report),
     )
+
+
+def _engine(report: RiskReport | None) -> dict[str, Any]:
+    """Nothing before its first look."""
+    if report is None:
+        return {}
+    return {
+        "risk_factor": float(report.factor),
+        "risk_reasons": report.reasons,
+        "breakers": report.tripped,
+        "rolling_loss_pct": round(float(report.rolling_loss_pct), 6),
+        "drawdown_pct": round(float(report.drawdown_pct), 6),
+        "risk_checked_at": report.at,
+    }
 
 
 def market_status(hours: MarketHours | None, now: datetime) -> MarketStatus:

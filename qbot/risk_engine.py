@@ -49,7 +49,6 @@ class Seen:
     """
 
     now: datetime
-    account_believed: bool
     market_open: bool
     equity: Equity | None = None
     confidence: float | None = None
@@ -110,7 +109,7 @@ def _fresh(seen: Seen) -> float | None:
 
 
 def _drawdown(seen: Seen) -> Decimal | None:
-    return seen.equity.drawdown_pct if seen.equity and seen.account_believed else None
+    return seen.equity.drawdown_pct if seen.equity else None
 
 
 REASONS = (
@@ -140,7 +139,7 @@ BREAKERS = (
     Breaker(
         "rolling_loss", limits.MAX_ROLLING_LOSS_PCT,
         lambda seen: seen.equity.rolling_loss_pct if seen.equity else Decimal(0),
-        f"loss of the equity within {limits.ROLLING_LOSS_SESSIONS} sessions",
+        f"loss of the equity within {limits.ROLLING_LOSS_DAYS} days, five sessions",
         "Look at the trades of the last days and at the settings.",
     ),
     Breaker(

@@ -12,15 +12,22 @@ BASE_POSITION_PCT = Decimal("0.05")  # of equity, for PERCENTAGE: a quarter of t
 REFERENCE_VOLATILITY_PCT = Decimal("0.0025")  # the typical 60-minute move of a liquid US share
 
 
-def shares(config: TradingConfig, account: Account, price_usd: Decimal, volatility_pct: float | None) -> Decimal:
-    """Whole shares of one entry order: the method's number × aggressiveness × risk level, at most the share limits.
+def shares(
+    config: TradingConfig,
+    account: Account,
+    price_usd: Decimal,
+    volatility_pct: float | None,
+    risk_factor: Decimal = Decimal(1),
+) -> Decimal:
+    """Whole shares of one entry order: the method's number × aggressiveness × risk level × the risk engine's factor.
 
+    At most the share limits.
     `volatility_pct` is the expected 60-minute move as a fraction; VOLATILITY_BASED without it buys nothing. Nor is
     anything bought where price or equity is no positive number.
     """
     if not all(value.is_finite() and value > 0 for value in (price_usd, account.equity_usd)):
         return Decimal(0)
-    factor = _scale(config.aggressiveness) * _scale(config.risk_level)
+    factor = _scale(config.aggressiveness) * _scale(config.risk_level) * risk_factor
     most = Decimal(min(config.max_position_per_trade, config.max_position_size))
     if config.position_sizing is SizingMethod.FIXED:
         wanted = max(Decimal(1), most * factor)  # a cautious level must not round one share down to none

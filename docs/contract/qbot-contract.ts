@@ -575,6 +575,18 @@ export interface RiskStatus {
   readonly last_reset: IsoDate;
   /** No entries in a ticker before its time. */
   readonly cooldowns: Readonly<Record<string, IsoTime>>;
+  /** Factor on every new position; 0 to 1 (extension). (0 to 1) */
+  readonly risk_factor?: number | null;
+  /** Names of what lowers it (extension). */
+  readonly risk_reasons?: ReadonlyArray<string> | null;
+  /** Circuit breakers that wait for `qbot resume` (extension). */
+  readonly breakers?: ReadonlyArray<string> | null;
+  /** Lost within seven days; fraction (extension). (0 to 1) */
+  readonly rolling_loss_pct?: number | null;
+  /** Fall from the peak of the equity; fraction (extension). (0 to 1) */
+  readonly drawdown_pct?: number | null;
+  /** When the risk engine looked last (extension). */
+  readonly risk_checked_at?: IsoTime | null;
 }
 
 /** `risk_updates`. */

@@ -721,6 +721,18 @@ inline constexpr char kNotionalToday[] = "notional_today";
 inline constexpr char kLastReset[] = "last_reset";
 // object: ticker -> time. No entries in a ticker before its time.
 inline constexpr char kCooldowns[] = "cooldowns";
+// number or null. Factor on every new position; 0 to 1 (extension).
+inline constexpr char kRiskFactor[] = "risk_factor";
+// array of strings or null. Names of what lowers it (extension).
+inline constexpr char kRiskReasons[] = "risk_reasons";
+// array of strings or null. Circuit breakers that wait for `qbot resume` (extension).
+inline constexpr char kBreakers[] = "breakers";
+// number or null. Lost within seven days; fraction (extension).
+inline constexpr char kRollingLossPct[] = "rolling_loss_pct";
+// number or null. Fall from the peak of the equity; fraction (extension).
+inline constexpr char kDrawdownPct[] = "drawdown_pct";
+// time or null. When the risk engine looked last (extension).
+inline constexpr char kRiskCheckedAt[] = "risk_checked_at";
 }  // namespace RiskStatus
 
 // `risk_updates`.

@@ -11,6 +11,7 @@ from qbot.contract.fields import (
     Count,
     DecimalText,
     EasternTimestamp,
+    Fraction,
     Name,
     Number,
     Payload,
@@ -115,3 +116,11 @@ class RiskStatus(Payload):
     notional_today: Usd = Field(description="Counts against daily_notional_cap: executed, and reserved by orders; USD.")
     last_reset: date = Field(description="New York day that the counts are of")
     cooldowns: dict[Ticker, Timestamp] = Field(description="No entries in a ticker before its time.")
+    risk_factor: Fraction | None = Field(None, description="Factor on every new position; 0 to 1 (extension).")
+    risk_reasons: tuple[Name, ...] | None = Field(None, description="Names of what lowers it (extension).")
+    breakers: tuple[Name, ...] | None = Field(
+        None, description="Circuit breakers that wait for `qbot resume` (extension)."
+    )
+    rolling_loss_pct: Fraction | None = Field(None, description="Lost within seven days; fraction (extension).")
+    drawdown_pct: Fraction | None = Field(None, description="Fall from the peak of the equity; fraction (extension).")
+    risk_checked_at: Timestamp | None = Field(None, description="When the risk engine looked last (extension).")

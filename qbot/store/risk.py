@@ -78,6 +78,12 @@ def load(connection: Connection) -> State | None:
     return State(**values, lasting=lasting)
 
 
+def last_report(connection: Connection) -> RiskReport | None:
+    """What the engine said at its last look; None before the first."""
+    body = connection.execute(sa.select(risk_state.c.report)).scalar()
+    return report_of(body) if body else None
+
+
 def save(connection: Connection, state: State) -> None:
     """Where the engine stands now."""
     values = {
