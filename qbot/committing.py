@@ -12,7 +12,8 @@ from typing import Any
 
 from qbot import clock, limits, risk
 from qbot.desk import Desk
-from qbot.store.protocol import COMMITTED
+from qbot.session import Switch
+from qbot.store.protocol import COMMITTED, Row
 from qbot.types import (
     IntentKind,
     OrderSpec,
@@ -28,8 +29,12 @@ from qbot.types import (
     Verdict,
 )
 
-ID_PREFIX, CYCLE_PREFIX, MANUAL_PREFIX, EMERGENCY_PREFIX = "qbot", "c", "m", "e"  # of every client_order_id
+# Of every client_order_id.
+ID_PREFIX, CYCLE_PREFIX, MANUAL_PREFIX, EMERGENCY_PREFIX, PROTECTION_PREFIX = "qbot", "c", "m", "e", "p"
 AUTOMATIC = f"{ID_PREFIX}-{CYCLE_PREFIX}"  # how the client_order_id of an order of a trading cycle begins
+
+
+A_HUMANS = (Source.MANUAL, Source.EMERGENCY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,20 @@ def commit(
         intents = [_intent_row(j, row, now, wall, epoch) for j, row in zip(judged, rows, strict=True) if j.order]
         ledger.add_intents(intents)
     return judged
+
+
+def unwanted(intent: Row, switch: Switch, *, withheld: bool = False) -> str | None:
+    """Why an order of this intent must not go out, nor rest as an entry or a protection, as things stand; or None.
+
+    A human's sale always may. `withheld`: protection is, since a human had every order cancelled.
+    """
+    if intent["kind"] == IntentKind.PROTECTION:
+        return "every order was cancelled on request" if withheld else None
+    if intent["source"] in A_HUMANS:
+        stops = switch.latched and intent["kind"] == IntentKind.ENTRY
+    else:
+        stops = intent["switch_epoch"] != switch.epoch
+    return f"trading was stopped: {switch.reason}" if stops else None
 
 
 def orders_of(judged: Sequence[Judged]) -> list[Order]:
@@ -146,7 +165,14 @@ def _order(proposal: Proposal, config: TradingConfig, market: risk.Market, cycle
         stop_price_usd=_tick(proposal.stop_price_usd),
         extended_hours=proposal.extended_hours,
     )
-    if proposal.kind is IntentKind.ENTRY and proposal.signal is not None:
+    if proposal.kind is IntentKind.PROTECTION:
+        spec = replace(
+            spec,
+            take_profit_usd=proposal.take_profit_usd,
+            stop_loss_usd=proposal.stop_loss_usd,
+            protects=proposal.protects,
+        )
+    elif proposal.kind is IntentKind.ENTRY and proposal.source not in A_HUMANS:
         price = market.quotes[proposal.symbol].price_usd
         # GTC, so that the protection outlives the day.
         spec = replace(

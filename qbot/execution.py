@@ -6,6 +6,7 @@ This module, `qbot.reconciliation` and `qbot.emergency` are the only ones that t
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -14,60 +15,137 @@ from sqlalchemy.engine import Connection
 
 from qbot import limits
 from qbot.broker.protocol import Broker
-from qbot.committing import AUTOMATIC, Order
+from qbot.committing import AUTOMATIC, Order, unwanted
 from qbot.desk import Desk
-from qbot.errors import BrokerError, BrokerRejected, OrderInDoubt
+from qbot.errors import BrokerError, BrokerRejected, OrderInDoubt, QBotError
 from qbot.store import ledger as queries
-from qbot.store.protocol import COMMITTED, DENIED, IN_DOUBT, REJECTED
-from qbot.types import BrokerOrder, IntentKind, OrderSpec, Side, Source
+from qbot.store.protocol import COMMITTED, DENIED, IN_DOUBT, REJECTED, Ledger
+from qbot.types import BrokerOrder, IntentKind, Side, Source
 
 log = structlog.get_logger(__name__)
 
 
-def send(desk: Desk, orders: Sequence[Order], *, released: bool = False) -> list[BrokerOrder]:
+@dataclass(slots=True)
+class Sent:
+    """What came of orders: at the venue, not there and why, and cancelled at once since nobody wanted them any more."""
+
+    placed: list[BrokerOrder] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    recalled: dict[str, str] = field(default_factory=dict)
+
+
+def send(desk: Desk, orders: Sequence[Order], *, released: bool = False) -> Sent:
     """Send each committed order once and record the answer. What is refused or in doubt is marked, never repeated.
 
     Sending several may take long at a slow venue, so each is asked for again whether it may still go out. `released`:
     the caller has just seen that the shares to be sold are held, and no order on them rests.
     """
-    placed = []
+    sent, shares = Sent(), Shares(desk, released)
     for order in orders:
-        if not _still_wanted(desk, order):
-            continue
-        try:
-            if order.kind is IntentKind.EXIT and not released:
-                release_shares(desk, order.spec.symbol)
-                _require_held(desk.broker, order.spec)
-            answer = desk.broker.submit(order.spec)
-        except OrderInDoubt as doubt:
-            _mark(desk, order, IN_DOUBT, str(doubt))
-        except BrokerRejected as refused:
-            _mark(desk, order, REJECTED, str(refused))
-        except BrokerError as failed:
-            # Only what comes before the sale can end here, so the order itself was never sent.
-            _mark(desk, order, REJECTED, f"not sent: {failed}")
-        else:
-            placed.append(answer)
-            with desk.store.transaction() as ledger:
-                ledger.record_orders([answer], desk.wall())
-            log.info("order_sent", client_order_id=order.spec.client_order_id, status=answer.status)
-    return placed
+        _send(desk, order, shares, sent)
+    return sent
 
 
-def _still_wanted(desk: Desk, order: Order) -> bool:
-    """False when the intent has been sent or given up, or trading was stopped since it was committed."""
+def _send(desk: Desk, order: Order, shares: Shares, sent: Sent) -> None:
+    fence, name = Fence(desk, order), order.spec.client_order_id
+    try:
+        fence()
+        if order.spec.side is Side.SELL:
+            shares.ready(order)
+        answer = desk.broker.submit(order.spec, fence)
+    except NotWanted as kept:
+        sent.failed[name] = str(kept)
+        log.warning("order_not_sent", client_order_id=name, why=str(kept))
+        if kept.denied:
+            _mark(desk, order, DENIED, str(kept))
+    except OrderInDoubt as doubt:
+        sent.failed[name] = f"in doubt: {doubt}"
+        _mark(desk, order, IN_DOUBT, str(doubt))
+    except BrokerRejected as refused:
+        sent.failed[name] = str(refused)
+        _mark(desk, order, REJECTED, str(refused))
+    except BrokerError as failed:
+        # Only what comes before the order can end here, so the order itself was never sent.
+        sent.failed[name] = f"not sent: {failed}"
+        _mark(desk, order, REJECTED, f"not sent: {failed}")
+    else:
+        sent.placed.append(answer)
+        log.info("order_sent", client_order_id=name, status=answer.status)
+        _look_again(desk, order, answer, sent)
+
+
+def _look_again(desk: Desk, order: Order, answer: BrokerOrder, sent: Sent) -> None:
+    """Record the answer, and cancel at once what was stopped while the order was on its way."""
     with desk.store.transaction() as ledger:
-        intent = ledger.intent(order.spec.client_order_id)
-        switch = ledger.load_switch()
-    if intent is None or intent["status"] != COMMITTED:
-        return False
-    by_hand = intent["source"] in (Source.MANUAL, Source.EMERGENCY)
-    if by_hand and (order.kind is IntentKind.EXIT or not switch.latched):
-        return True
-    if not by_hand and intent["switch_epoch"] == switch.epoch:
-        return True
-    _mark(desk, order, DENIED, f"trading was stopped before it was sent: {switch.reason}")
-    return False
+        ledger.record_orders([answer], desk.wall())
+        why = _unwanted(ledger, order)
+    if why is None or order.kind is IntentKind.EXIT:
+        return
+    desk.broker.cancel(answer.broker_order_id)
+    sent.recalled[order.spec.client_order_id] = why
+    log.warning("order_recalled", client_order_id=order.spec.client_order_id, why=why)
+
+
+def _unwanted(ledger: Ledger, order: Order) -> str | None:
+    """Why an order of a committed intent must not rest at the venue, by what is recorded now."""
+    intent = ledger.intent(order.spec.client_order_id)
+    withheld = order.kind is IntentKind.PROTECTION and ledger.protection_withheld()
+    return "it is not recorded" if intent is None else unwanted(intent, ledger.load_switch(), withheld=withheld)
+
+
+class NotWanted(QBotError):
+    """The order was not sent. `denied`: for good; else its intent is another sender's, or is looked up till it ends."""
+
+    def __init__(self, why: str, *, denied: bool) -> None:
+        super().__init__(why)
+        self.denied = denied
+
+
+class Fence:
+    """Between a decision and the venue: called right before the request, it stops what must not go out any more.
+
+    A process may be frozen anywhere. What it looked at before counts for FENCE_MAX_S; then it looks again. By both
+    clocks: one stands still while the machine sleeps, the other can be set.
+    """
+
+    def __init__(self, desk: Desk, order: Order) -> None:
+        self._desk, self._order = desk, order
+        self._seen: tuple[float, datetime] | None = None
+
+    def __call__(self) -> None:
+        """Return when the order may leave now. Raises NotWanted, BrokerError when looking takes too long, or
+        StoreUnavailable."""
+        for _ in range(limits.FENCE_TURNS):
+            if self._fresh():
+                return
+            self._seen = self._desk.monotonic_s(), self._desk.wall()
+            self._look()
+        if not self._fresh():
+            raise BrokerError(f"whether it may still go out took over {limits.FENCE_MAX_S} s to find out")
+
+    def _fresh(self) -> bool:
+        if self._seen is None:
+            return False
+        monotonic_s, wall = self._seen
+        waited_s = max(self._desk.monotonic_s() - monotonic_s, abs((self._desk.wall() - wall).total_seconds()))
+        return waited_s <= limits.FENCE_MAX_S
+
+    def _look(self) -> None:
+        with self._desk.store.transaction() as ledger:
+            intent = ledger.intent(self._order.spec.client_order_id)
+            why = _unwanted(ledger, self._order)
+        if intent is None or intent["status"] != COMMITTED:
+            raise NotWanted("it was sent or given up before", denied=False)
+        age_s = abs((self._desk.wall() - intent["created_at_wall"]).total_seconds())
+        if age_s > life_s(self._order.spec.side):
+            raise NotWanted(f"it was committed {age_s:.0f} s ago: it is looked up, and never sent", denied=False)
+        if why is not None:
+            raise NotWanted(f"{why}, before it was sent", denied=True)
+
+
+def life_s(side: Side) -> float:
+    """How long after its commit an order may be sent."""
+    return limits.SEND_GRACE_S if side is Side.BUY else limits.EXIT_LIFE_S
 
 
 def _mark(desk: Desk, order: Order, status: str, why: str) -> None:
@@ -76,17 +154,47 @@ def _mark(desk: Desk, order: Order, status: str, why: str) -> None:
         ledger.mark_unsent(order.spec.client_order_id, status, why)
 
 
-def release_shares(desk: Desk, symbol: str) -> None:
+class Shares:
+    """The shares that a number of orders sell: freed of what rests on them, and seen to be held."""
+
+    def __init__(self, desk: Desk, released: bool) -> None:
+        self._desk, self._released = desk, released
+        self._held: dict[str, Decimal] = {}
+        self._seen_s: float | None = None
+
+    def ready(self, order: Order) -> None:
+        """Raises BrokerError when the shares are still held by other orders, or fewer are held than are sold.
+
+        A stop-loss may have sold them since the books were taken, or while it was being cancelled: where the account
+        may sell short, selling again would open a short position.
+        """
+        if self._released:
+            return
+        spec = order.spec
+        if order.kind is IntentKind.EXIT and release_shares(self._desk, spec.symbol):
+            self._seen_s = None
+        now_s = self._desk.monotonic_s()
+        if self._seen_s is None or now_s - self._seen_s > limits.HELD_MAX_S:
+            self._held = {position.symbol: position.qty for position in self._desk.broker.positions()}
+            self._seen_s = now_s
+        held = self._held.get(spec.symbol, Decimal(0))
+        if held < spec.qty:
+            raise BrokerError(f"{held.normalize():f} shares of {spec.symbol} are held, {spec.qty} were to be sold")
+        self._held[spec.symbol] = held - spec.qty
+
+
+def release_shares(desk: Desk, symbol: str) -> bool:
     """Cancel the resting sell orders of a symbol and wait until its shares are free: an exit before that is refused.
 
-    Raises BrokerError when they are still held after RELEASE_WAIT_S; the exit is then tried by the next cycle.
+    Whether there were any. Raises BrokerError when they are still held after RELEASE_WAIT_S; the exit is then tried by
+    the next cycle.
     """
     deadline, pause_s = desk.monotonic_s() + limits.RELEASE_WAIT_S, limits.RELEASE_POLL_S
     asked: set[str] = set()
     while True:
         resting = [o for o in desk.broker.open_orders() if o.symbol == symbol and o.side is Side.SELL]
         if not resting:
-            return
+            return bool(asked)
         for order in resting:
             if order.broker_order_id not in asked:
                 desk.broker.cancel(order.broker_order_id)
@@ -95,17 +203,6 @@ def release_shares(desk: Desk, symbol: str) -> None:
             raise BrokerError(f"shares of {symbol} are still held by {len(resting)} orders")
         desk.pause(pause_s)
         pause_s = min(2 * pause_s, limits.POLL_MAX_S)
-
-
-def _require_held(broker: Broker, spec: OrderSpec) -> None:
-    """Raises BrokerError when fewer shares are held than the sale is of.
-
-    A stop-loss may have sold them since the books were taken, or while it was being cancelled: where the account may
-    sell short, selling again would open a short position.
-    """
-    held = sum((p.qty for p in broker.positions() if p.symbol == spec.symbol), Decimal(0))
-    if held < spec.qty:
-        raise BrokerError(f"{held.normalize():f} shares of {spec.symbol} are held, {spec.qty} were to be sold")
 
 
 def open_entries(connection: Connection, *, automatic_only: bool) -> list[str]:

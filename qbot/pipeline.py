@@ -22,8 +22,10 @@ from qbot import (
     inputs,
     manual,
     projections_ml,
+    protecting,
     rebuild,
     reconciliation,
+    risk_watch,
     sessions,
     showing,
     showing_ml,
@@ -32,7 +34,8 @@ from qbot import (
 from qbot.contract import keys
 from qbot.errors import QBotError
 from qbot.market import freshness
-from qbot.market.calendar import market_hours
+from qbot.market.calendar import known_hours, market_hours
+from qbot.protecting import Protected
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.store import bars
@@ -104,9 +107,9 @@ def trade_bot(rt: Runtime) -> None:
             switch,
             hours,
             now,
-            taken=lambda books: _tell(rt, books),
+            taken=lambda books, protected: _tell(rt, books, protected),
             pending=lambda: emergency.pending(rt),
-            view=lambda held: trading.look(rt, settings.config, now, held),
+            view=lambda held: trading.look(rt, settings.config, now, held, risk_watch.report(rt, now)),
         )
         if done.view is not None:
             showing_ml.signals(rt, done.view.wishes, now)
@@ -116,17 +119,27 @@ def trade_bot(rt: Runtime) -> None:
     showing.cycle(rt, settings, hours, done.books, now)
 
 
-def _tell(rt: Runtime, books: Books) -> None:
-    """What a human must know of the books at once."""
+def _tell(rt: Runtime, books: Books, protected: Protected) -> None:
+    """What a human must know of the books at once, and of shares without protection."""
     showing.drift(rt, books)
-    showing.unprotected(rt, books)
+    showing.doubted(rt, books)
+    showing.protected(rt, protected)
 
 
 def reconcile_orders(rt: Runtime) -> None:
     """Take the broker's truth into the ledger and show it: the net under the trade stream."""
-    books = reconciliation.reconcile(rt.desk, rt.market())
-    _tell(rt, books)
+    now = rt.market()
+    hours = known_hours(now)
+    books = reconciliation.reconcile(rt.desk, now)
+    protected = protecting.protect(rt.desk, books, now, market_open=hours is not None and hours.is_open)
+    _tell(rt, books, protected)
     showing.books(rt, books)
+
+
+def risk_engine(rt: Runtime) -> None:
+    """What may be risked now; circuit breakers that trip; the board, `risk_updates` and the log hear of it."""
+    risk_watch.watch(rt)
+    showing.risk_engine(rt)
 
 
 def process_manual_orders(rt: Runtime) -> None:

@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from qbot import limits
-from qbot.desk import Desk
-from qbot.store.protocol import ABANDONED, COMMITTED, SENT
-from qbot.types import Account, BrokerOrder, Position
+import structlog
 
+from qbot import accounting, limits, risk_engine
+from qbot.committing import unwanted
+from qbot.desk import Desk
+from qbot.errors import BrokerError
+from qbot.store.protocol import ABANDONED, COMMITTED, SENT
+from qbot.types import Account, BrokerOrder, IntentKind, Position
+
+log = structlog.get_logger(__name__)
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 COMPARE_ATTEMPTS = 2
 OVERLAP = timedelta(minutes=1)  # asked for again at every reconcile: recording twice is harmless, a gap is not
@@ -29,17 +34,30 @@ class Books:
     taken_at_wall: datetime
     new_fills: int
     drift: Mapping[str, str]
+    other_account: str | None = None  # why these are not the books of the account that the ledger is of
+    cash_drift_usd: Decimal | None = None  # how much more the broker has than the ledger makes it; None: not reckoned
 
     @property
     def reconciled(self) -> bool:
-        return not self.drift
+        """Positions alone decide: the caps reckon with the broker's cash, and fees or interest may come any day."""
+        return not self.drift and self.other_account is None
+
+    @property
+    def believed(self) -> bool:
+        """Whether cash and positions add up to the equity; one that they contradict is no point of the curve."""
+        return risk_engine.believable(self.account, self.positions.values())
 
 
 def reconcile(desk: Desk, at: datetime) -> Books:
     """Take over orders, fills, positions and cash from the broker; settle what is in doubt; compare.
 
-    Raises BrokerError or StoreUnavailable; then nothing is known and nothing may be entered.
+    Of another account than before nothing is taken over. Raises BrokerError or StoreUnavailable; then nothing is known
+    and nothing may be entered.
     """
+    before = desk.broker.account()
+    other = _other_account(desk, before, at)
+    if other is not None:
+        return replace(snapshot(desk), other_account=other)
     with desk.store.transaction() as ledger:
         since_orders = ledger.last_order_at() or BEGINNING
         awaited = ledger.oldest_without_order(at - AWAITED)
@@ -57,7 +75,20 @@ def reconcile(desk: Desk, at: datetime) -> Books:
     with desk.store.transaction() as ledger:
         ledger.record_orders(list(orders.values()), desk.wall())
     settle(desk)
-    return _compared(desk, at, since_fills, [order for order in orders.values() if order.open])
+    recall(desk)
+    return _compared(desk, at, since_fills, [order for order in orders.values() if order.open], before.cash_usd)
+
+
+def _other_account(desk: Desk, account: Account, at: datetime) -> str | None:
+    """Why the ledger is not of this account; None when it is. The first account that answers is the ledger's."""
+    with desk.store.transaction() as ledger:
+        opening = ledger.opening() or ledger.bind(accounting.first_opening(account, at, desk.wall()))
+        other = accounting.changed(opening, account)
+        if other is not None:
+            ledger.saw_other(account.account_id, account.number)
+        elif opening.other_account_id is not None or opening.other_number is not None:
+            ledger.saw_other(None, None)
+    return other
 
 
 def _compared(
@@ -65,10 +96,12 @@ def _compared(
     at: datetime,
     since: datetime,
     resting: list[BrokerOrder],
+    cash_before_usd: Decimal,
 ) -> Books:
     """Fills, positions and cash, read again once when they do not agree.
 
-    A fill may have come between two requests, or the stream lost one and brought a later one.
+    A fill may have come between two requests, or the stream lost one and brought a later one; a fee or a transfer may
+    explain the rest.
     """
     new_fills = 0
     for attempt in range(COMPARE_ATTEMPTS):
@@ -79,10 +112,40 @@ def _compared(
         with desk.store.transaction() as ledger:
             new_fills += ledger.record_fills(fills)
             drift = differences(ledger.net_quantities(), positions)
-            if not drift or attempt == COMPARE_ATTEMPTS - 1:
-                ledger.record_equity(account, at)
+            opening, flow = ledger.opening(), ledger.cash_flow()
+            cash_drift = accounting.cash_drift(account, opening, flow)
+            if not (drift or cash_drift) or attempt == COMPARE_ATTEMPTS - 1:
+                if risk_engine.believable(account, positions.values()):
+                    ledger.record_equity(account, at, None if cash_drift is None else account.cash_usd - cash_drift)
                 break
-    return Books(account, positions, resting, taken_at, new_fills, drift)
+        _take_activities(desk)
+    if opening is not None and opening.cash_usd is None and not drift and account.cash_usd == cash_before_usd:
+        _begin_cash(desk, account.cash_usd)
+    return Books(account, positions, resting, taken_at, new_fills, drift, cash_drift_usd=cash_drift)
+
+
+def _begin_cash(desk: Desk, cash_usd: Decimal) -> None:
+    """Reckon the opening cash back from the present one. Only from books that agree, while no money moves.
+
+    A venue that does not tell the activities has no cash compared; it is asked again next time.
+    """
+    if _take_activities(desk):
+        with desk.store.transaction() as ledger:
+            ledger.set_opening_cash(cash_usd - ledger.cash_flow())
+
+
+def _take_activities(desk: Desk) -> bool:
+    """Take over what changed the account besides trades; whether the venue told it."""
+    with desk.store.transaction() as ledger:
+        newest = ledger.last_activity_at()
+    try:
+        told = desk.broker.activities_since(newest - LOOK_BACK if newest else BEGINNING)
+    except BrokerError as error:
+        log.warning("no_activities", why=str(error))
+        return False
+    with desk.store.transaction() as ledger:
+        ledger.record_activities(told)
+    return True
 
 
 def snapshot(desk: Desk) -> Books:
@@ -125,3 +188,21 @@ def settle(desk: Desk) -> int:
             else:
                 open_doubts += 1
     return open_doubts
+
+
+def recall(desk: Desk) -> int:
+    """Cancel what rests at the venue though nobody wants it any more; how many it was asked for.
+
+    As an entry that was on its way at a stop, whose arrival nobody saw. Raises BrokerError.
+    """
+    with desk.store.transaction() as ledger:
+        switch, sent = ledger.load_switch(), [row for row in ledger.unsettled_intents() if row["status"] == SENT]
+        put_back = any(row["kind"] == IntentKind.PROTECTION for row in sent)
+        withheld = put_back and ledger.protection_withheld()
+    late = [
+        row for row in sent if row["kind"] != IntentKind.EXIT and unwanted(row, switch, withheld=withheld) is not None
+    ]
+    for row in late:
+        desk.broker.cancel(row["broker_order_id"])
+        log.warning("order_recalled", client_order_id=row["client_order_id"])
+    return len(late)

@@ -25,6 +25,7 @@ class Event(StrEnum):
     START_REFUSED = "start_refused"
     LATCHED = "latched"
     RELEASED = "released"
+    UNPROTECTED = "unprotected"  # every order is cancelled on request: no protection is put back until a new start
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,14 @@ from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.control import Settings
 from qbot.errors import BoardUnavailable, QBotError, StoreUnavailable
 from qbot.market.calendar import MarketHours, day_and_before, known_hours
+from qbot.protecting import Protected
 from qbot.reconciliation import Books
 from qbot.risk import within_trading_hours
 from qbot.runtime import Runtime
 from qbot.session import Switch
-from qbot.store import bars, ledger, shown, state, trades
+from qbot.store import bars, ledger, risk, shown, state, trades
 from qbot.store.engine import transaction
-from qbot.types import Quote, Side, TradingConfig, Usage
+from qbot.types import Quote, TradingConfig, Usage
 
 CYCLE_S = 600.0  # documented interval of the trading cycle, market time
 ERROR_MAX = 900  # characters: a sentence of the contract is at most 1,000
@@ -57,6 +58,7 @@ def books(rt: Runtime, taken: Books) -> None:
         trips = trades.closed_by(connection, [row["execution_id"] for row in last])
         config = _config(connection)
         used = _usage(rt, connection, config.cooldown_minutes, now)
+        said = risk.last_report(connection)
     prices |= {position.symbol: float(position.current_price_usd) for position in held}
     positions, traded = projections.positions(held), projections.trades_log(last)
     summary = portfolio.summary(taken.account, held, now, target_positions=config.target_diversification)
@@ -67,7 +69,7 @@ def books(rt: Runtime, taken: Books) -> None:
         (keys.ACTIVE_ORDERS, projections.active_orders(resting, prices)),
         (keys.RECENT_TRADES, projections.recent_trades(last, trips, contexts)),
         (keys.PORTFOLIO_SUMMARY, projections_system.portfolio_summary(summary)),
-        (keys.RISK_STATUS, projections.risk_status(used, config.cooldown_minutes, now)),
+        (keys.RISK_STATUS, projections.risk_status(used, config.cooldown_minutes, now, said)),
     ]
     if traded:
         writes.append((keys.AUTOTRADING_LAST_TRADE, traded[-1]))
@@ -207,20 +209,34 @@ def drift(rt: Runtime, taken: Books) -> None:
     control.raise_alert(rt, AlertType.PORTFOLIO_ALERT, Severity.CRITICAL, "Ledger and broker do not agree", told)
 
 
-def unprotected(rt: Runtime, taken: Books) -> None:
-    """Alert when shares that a cycle bought have no sale resting at the broker: an exit failed after their stop was
-    cancelled, a part of them was sold by hand, or an entry was cancelled when partly filled.
-    """
-    covered = {order.symbol for order in taken.open_orders if order.side is Side.SELL}
-    bare = sorted(symbol for symbol, held in taken.positions.items() if held.qty > 0 and symbol not in covered)
-    if not bare:
-        return
+def risk_engine(rt: Runtime) -> None:
+    """`risk_status` after a look of the risk engine."""
+    now = rt.market()
     with transaction(rt.engine) as connection:
-        bare = ledger.left_alone(connection, bare)
-    for symbol in bare:
-        message = f"No stop-loss of {symbol} rests at the broker. Sell it, or place one there."
-        title = "A position is unprotected"
-        control.raise_alert(rt, AlertType.PORTFOLIO_ALERT, Severity.CRITICAL, title, message, symbol)
+        config = _config(connection)
+        used, said = _usage(rt, connection, config.cooldown_minutes, now), risk.last_report(connection)
+    rt.board.write(keys.RISK_STATUS, projections.risk_status(used, config.cooldown_minutes, now, said), now=rt.wall())
+
+
+def doubted(rt: Runtime, taken: Books) -> None:
+    """Alert when cash and positions contradict the equity that the broker tells: it is not counted as a loss."""
+    if taken.believed:
+        return
+    title = "The equity told by the broker is doubted"
+    told = f"{taken.account.equity_usd} USD are not what cash and positions add up to. It counts as unknown."
+    control.raise_alert(rt, AlertType.PORTFOLIO_ALERT, Severity.WARNING, title, told)
+
+
+def protected(rt: Runtime, found: Protected) -> None:
+    """Alert of shares that rest without a stop-loss and why, and of what was done about others."""
+    kind = AlertType.PORTFOLIO_ALERT
+    for symbol, why in sorted(found.bare.items()):
+        message = f"No stop-loss of {symbol} rests at the broker: {why}"
+        control.raise_alert(rt, kind, Severity.CRITICAL, "A position is unprotected", message, symbol)
+    for symbol, what in sorted(found.removed.items()):
+        control.raise_alert(rt, kind, Severity.WARNING, "A resting order was cancelled", f"{symbol}: {what}", symbol)
+    for symbol, what in sorted(found.restored.items()):
+        control.raise_alert(rt, kind, Severity.WARNING, "Protection was put back", f"{symbol}: {what}", symbol)
 
 
 def _within_hours(settings: Settings, now: datetime) -> bool:

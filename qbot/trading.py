@@ -9,12 +9,13 @@ from decimal import Decimal
 
 import pandas as pd
 
-from qbot import committing, execution, portfolio, reconciliation, risk, sizing
+from qbot import committing, execution, limits, portfolio, protecting, reconciliation, risk, risk_market, sizing
 from qbot.committing import Judged
 from qbot.control import Settings
 from qbot.desk import Desk
 from qbot.features import build_features, latest_rows
 from qbot.market.calendar import MarketHours
+from qbot.protecting import Protected
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.session import Switch
@@ -29,10 +30,10 @@ from qbot.types import (
     OrderType,
     Proposal,
     Quote,
+    RiskReport,
     Side,
     Signal,
     TradingConfig,
-    TradingState,
 )
 
 INDICATOR_SPAN = timedelta(hours=2)  # the RSI needs 15 bars
@@ -41,11 +42,12 @@ INTERVAL_80_SIGMAS = 1.2816  # half an 80 % interval in standard deviations of a
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The forecasts that count, the latest prices, and the signals that follow from them."""
+    """The forecasts that count, the latest prices, the signals that follow from them, and what the risk engine says."""
 
     forecasts: Sequence[Forecast]
     quotes: Mapping[str, Quote]
     wishes: Sequence[Signal]
+    risk_report: RiskReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +74,20 @@ def cycle(
     hours: MarketHours,
     now: datetime,
     *,
-    taken: Callable[[Books], None],
+    taken: Callable[[Books, Protected], None],
     pending: Callable[[], bool],
     view: Callable[[Collection[str]], View],
 ) -> Cycle:
     """Books → signals → committed intents → orders.
 
-    `taken` is told the books at once, so that a human hears of a drift whatever comes next. `pending`: whether an
+    `taken` is told the books at once, so that a human hears of a drift whatever comes next, and of what was done about
+    shares without protection. `pending`: whether an
     emergency waits to be carried out. `view` is asked for forecasts and prices, with the symbols that are held.
     Raises QBotError; then nothing more is sent.
     """
     books = reconciliation.reconcile(desk, now)
-    taken(books)
-    if not switch.on or not hours.is_open or pending():
+    taken(books, protecting.protect(desk, books, now, market_open=hours.is_open))
+    if not switch.cycles or not hours.is_open or pending():
         return Cycle(books, None, ())
     seen = view(books.positions)
     judged = decide(desk, settings, switch, hours, books, seen, now)
@@ -92,7 +95,13 @@ def cycle(
     return Cycle(books, seen, judged)
 
 
-def look(rt: Runtime, config: TradingConfig, now: datetime, held: Collection[str] = ()) -> View:
+def look(
+    rt: Runtime,
+    config: TradingConfig,
+    now: datetime,
+    held: Collection[str] = (),
+    risk_report: RiskReport | None = None,
+) -> View:
     """What the forecasts come to at the latest prices. `held`: symbols whose prices are wanted too."""
     with transaction(rt.engine) as connection:
         forecasts = models.latest_forecasts(connection, now - timedelta(minutes=max(HORIZONS_MINUTES)))
@@ -100,14 +109,14 @@ def look(rt: Runtime, config: TradingConfig, now: datetime, held: Collection[str
     symbols = sorted({forecast.symbol for forecast in forecasts} | set(held))
     quotes = rt.data.latest(symbols, rt.wall()) if symbols else {}
     wishes = signals(forecasts, quotes, technicals_of(recent), config, now, allow_unskilled=rt.embedded)
-    return View(forecasts, quotes, wishes)
+    return View(forecasts, quotes, wishes, risk_report)
 
 
 def decide(
     desk: Desk, settings: Settings, switch: Switch, hours: MarketHours, books: Books, view: View, now: datetime
 ) -> list[Judged]:
     """Judge every signal of this moment; the allowed ones come back as committed orders, ready to be sent."""
-    wanted = propose(view.wishes, view.forecasts, view.quotes, books, settings.config)
+    wanted = propose(view, books, settings.config)
     cycle_id = f"{committing.CYCLE_PREFIX}{now:%Y%m%dT%H%M%S}"
     declined = [
         committing.hold_row(signal, cycle_id, settings.revision, now, refusal, why)
@@ -117,7 +126,7 @@ def decide(
         desk,
         wanted.proposals,
         settings.config,
-        market(settings, switch, hours, books, view.quotes, now),
+        risk_market.market(settings, switch, hours, books, view.quotes, now, view.risk_report),
         cycle_id=cycle_id,
         revision=settings.revision,
         epoch=switch.epoch,
@@ -134,43 +143,14 @@ def technicals_of(recent: pd.DataFrame) -> dict[str, Technical]:
     return {str(s): Technical(100.0 * rsi) for s, rsi in zip(rows["symbol"], rows["rsi_14"], strict=True)}
 
 
-def market(
-    settings: Settings,
-    switch: Switch,
-    hours: MarketHours,
-    books: Books,
-    quotes: Mapping[str, Quote],
-    now: datetime,
-) -> risk.Market:
-    """What the gate looks at, from what this cycle read."""
-    return risk.Market(
-        now=now,
-        state=TradingState.ACTIVE if switch.on else TradingState.HALTED,
-        latched=switch.latched,
-        market_open=hours.is_open,
-        reconciled=books.reconciled,
-        settings_problem=settings.invalid,
-        paper_problem=settings.live_problem,
-        account=books.account,
-        quotes=quotes,
-        positions=books.positions,
-        open_orders=books.open_orders,
-    )
-
-
-def propose(
-    wishes: Sequence[Signal],
-    forecasts: Sequence[Forecast],
-    quotes: Mapping[str, Quote],
-    books: Books,
-    config: TradingConfig,
-) -> Wanted:
+def propose(view: View, books: Books, config: TradingConfig) -> Wanted:
     """Exits first, then entries: those in a preferred sector, then by the forecast move times the confidence in it."""
-    widths = {f.symbol: (f.high_return_pct - f.low_return_pct) / 2.0 / INTERVAL_80_SIGMAS for f in forecasts}
+    widths = {f.symbol: (f.high_return_pct - f.low_return_pct) / 2.0 / INTERVAL_80_SIGMAS for f in view.forecasts}
+    factor = risk_factor(view.risk_report)
     exits: list[Proposal] = []
     entries: list[Proposal] = []
     declined: list[tuple[Signal, str, str]] = []
-    for signal in sorted(wishes, key=_importance, reverse=True):
+    for signal in sorted(view.wishes, key=_importance, reverse=True):
         position = books.positions.get(signal.symbol)
         if signal.action is Action.HOLD:
             declined.append((signal, "NO_SIGNAL", signal.reasons[0]))
@@ -179,14 +159,19 @@ def propose(
         elif signal.action is Action.SELL:
             declined.append((signal, "NOT_HELD", f"{signal.reasons[0]}, but no share is held to sell"))
         else:
-            quote = quotes[signal.symbol]
-            qty = sizing.shares(config, books.account, quote.price_usd, widths.get(signal.symbol))
+            quote = view.quotes[signal.symbol]
+            qty = sizing.shares(config, books.account, quote.price_usd, widths.get(signal.symbol), factor)
             if qty > 0:
                 entries.append(_entry(signal, quote, qty))
             else:
                 declined.append((signal, "SIZE_ZERO", f"{signal.reasons[0]}, but the size comes to no whole share"))
     entries.sort(key=lambda entry: not portfolio.preferred(entry.symbol, config.preferred_sectors))  # stable
     return Wanted(exits + entries, declined)
+
+
+def risk_factor(report: RiskReport | None) -> Decimal:
+    """What sizes are multiplied with. Where the gate will refuse anyway, as little as ever, so that it says why."""
+    return limits.RISK_FACTOR_MIN if report is None else max(report.factor, limits.RISK_FACTOR_MIN)
 
 
 def _importance(signal: Signal) -> float:

@@ -18,10 +18,10 @@ from alpaca.trading.client import TradingClient
 from qbot import limits
 from qbot.broker import alpaca_wire as wire
 from qbot.broker.alpaca_wire import ACTIVITIES_PAGE, ORDERS_PAGE, UNREADABLE, Raw
-from qbot.broker.protocol import MarketClock
+from qbot.broker.protocol import MarketClock, no_fence
 from qbot.errors import BrokerError, BrokerRejected, ConfigError, OrderInDoubt
 from qbot.settings import Settings
-from qbot.types import Account, BrokerOrder, Fill, OrderSpec, Position
+from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position
 
 T = TypeVar("T")
 DUPLICATE_ID = "client_order_id must be unique"
@@ -94,9 +94,28 @@ class AlpacaBroker:
                 return fills
             query["page_token"] = token
 
-    def submit(self, spec: OrderSpec) -> BrokerOrder:
+    def activities_since(self, after: datetime) -> list[Activity]:
+        found: list[Activity] = []
+        query: Raw = {"category": "non_trade_activity", "after": after.isoformat(), "direction": "asc"}
+        query["page_size"] = ACTIVITIES_PAGE
+        while True:
+            page, token = self._get("/account/activities", wire.activities_page, query)
+            found += page
+            if token is None:
+                return found
+            query["page_token"] = token
+
+    def submit(self, spec: OrderSpec, fence: Callable[[], None] = no_fence) -> BrokerOrder:
+        body, passed = wire.order_payload(spec), False
+
+        def post() -> Any:
+            nonlocal passed
+            fence()
+            passed = True
+            return self._client.post("/orders", body)
+
         try:
-            raw: Any = self._call(lambda: self._client.post("/orders", wire.order_payload(spec)))
+            raw = self._call(post)
         except BrokerRejected as refused:
             if refused.status >= 500 or refused.status == TIMED_OUT:
                 raise OrderInDoubt(str(refused)) from refused
@@ -104,6 +123,8 @@ class AlpacaBroker:
                 raise
             return self._placed_before(spec.client_order_id)
         except BrokerError as broken:
+            if not passed:
+                raise
             raise OrderInDoubt(str(broken)) from broken
         try:
             return wire.parse_order(raw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ from alpaca.common.exceptions import APIError
 
 from qbot.broker.protocol import MarketClock
 from qbot.errors import BrokerRejected
-from qbot.types import Account, BrokerOrder, Fill, OrderSpec, Position, Side
+from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position, Side
 
 Raw = dict[str, Any]
 UNREADABLE = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)  # what parsing raises on another form
@@ -38,7 +38,7 @@ def order_payload(spec: OrderSpec) -> Raw:
     if spec.extended_hours:
         body["extended_hours"] = True
     if spec.take_profit_usd is not None and spec.stop_loss_usd is not None:
-        body["order_class"] = "bracket"
+        body["order_class"] = "bracket" if spec.side == Side.BUY else "oco"
         body["take_profit"] = {"limit_price": str(spec.take_profit_usd)}
         body["stop_loss"] = {"stop_price": str(spec.stop_loss_usd)}
     return body
@@ -58,6 +58,11 @@ def orders_page(raws: Sequence[Raw]) -> tuple[list[BrokerOrder], datetime | None
 def fills_page(raws: Sequence[Raw]) -> tuple[list[Fill], str | None]:
     """The fills of a page, and the token of the next one if there may be one."""
     return [_fill(raw) for raw in raws], str(raws[-1]["id"]) if len(raws) == ACTIVITIES_PAGE else None
+
+
+def activities_page(raws: Sequence[Raw]) -> tuple[list[Activity], str | None]:
+    """As `fills_page`, of the other activities."""
+    return [_activity(raw) for raw in raws], str(raws[-1]["id"]) if len(raws) == ACTIVITIES_PAGE else None
 
 
 def parse_order(raw: Raw, parent_id: str | None = None) -> BrokerOrder:
@@ -134,6 +139,28 @@ def _fill(raw: Raw) -> Fill:
         price_usd=Decimal(raw["price"]),
         at=parse_time(raw["transaction_time"]),
     )
+
+
+def _activity(raw: Raw) -> Activity:
+    day = date.fromisoformat(raw["date"][:10])
+    return Activity(
+        activity_id=raw["id"],
+        kind=raw["activity_type"],
+        amount_usd=Decimal(raw.get("net_amount") or 0),
+        day=day,
+        at=parse_time(raw["created_at"]) if raw.get("created_at") else _made_at(raw["id"]),
+        sub_kind=raw.get("activity_sub_type"),
+        symbol=raw.get("symbol"),
+        qty=_decimal(raw.get("qty")),
+        status=raw.get("status") or "executed",
+        description=raw.get("description") or "",
+    )
+
+
+def _made_at(activity_id: str) -> datetime:
+    """An activity's id begins with its time, to the millisecond: `yyyymmddHHMMSSmmm::`."""
+    digits = activity_id.partition(":")[0]
+    return datetime.strptime(digits[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
 
 
 def execution_id(order_id: str, cumulative_qty: Decimal) -> str:

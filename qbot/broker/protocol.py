@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from qbot.types import Account, BrokerOrder, Fill, OrderSpec, Position
+from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,10 @@ class MarketClock:
     is_open: bool
     next_open: datetime
     next_close: datetime
+
+
+def no_fence() -> None:
+    """Nothing stands between."""
 
 
 class Broker(Protocol):
@@ -46,8 +50,15 @@ class Broker(Protocol):
 
     def fills_since(self, after: datetime) -> list[Fill]: ...
 
-    def submit(self, spec: OrderSpec) -> BrokerOrder:
-        """Send once. Raises BrokerRejected when refused for good, OrderInDoubt when it may have arrived."""
+    def activities_since(self, after: datetime) -> list[Activity]:
+        """What changed the account besides trades, of what the venue made after `after`."""
+        ...
+
+    def submit(self, spec: OrderSpec, fence: Callable[[], None] = no_fence) -> BrokerOrder:
+        """Send once. Raises BrokerRejected when refused for good, OrderInDoubt when it may have arrived.
+
+        `fence` is called with nothing left to be done before the request; what it raises goes through, nothing is sent.
+        """
         ...
 
     def cancel(self, broker_order_id: str) -> None:

@@ -12,10 +12,12 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from qbot.errors import AlreadyCommitted
+from qbot.protection import Attempts, Execution
 from qbot.session import Event, Switch
-from qbot.store import engine, ledger, state
+from qbot.store import account as accounts
+from qbot.store import engine, ledger, protections, state
 from qbot.store.protocol import Ledger, Row
-from qbot.types import Account, BrokerOrder, Fill, Source, Usage
+from qbot.types import Account, Activity, BrokerOrder, Fill, Opening, Source, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,17 @@ class PostgresLedger:
     def unsettled_intents(self) -> list[Row]:
         return ledger.unsettled_intents(self.connection)
 
-    def left_alone(self, symbols: Sequence[str]) -> list[str]:
-        return ledger.left_alone(self.connection, symbols)
+    def executions(self, symbols: Sequence[str]) -> list[Execution]:
+        return protections.executions(self.connection, symbols)
+
+    def protection_attempts(self, symbols: Sequence[str]) -> dict[str, Attempts]:
+        return protections.protection_attempts(self.connection, symbols)
+
+    def protection_withheld(self) -> bool:
+        return protections.protection_withheld(self.connection)
+
+    def withhold_protection(self, why: str, wall: datetime) -> None:
+        protections.withhold_protection(self.connection, why, wall)
 
     def oldest_without_order(self, since: datetime) -> datetime | None:
         return ledger.oldest_without_order(self.connection, since)
@@ -79,8 +90,29 @@ class PostgresLedger:
     def record_fills(self, seen: Sequence[Fill]) -> int:
         return ledger.record_fills(self.connection, seen)
 
-    def record_equity(self, account: Account, at: datetime) -> None:
-        ledger.record_equity(self.connection, account, at)
+    def record_equity(self, account: Account, at: datetime, expected_cash_usd: Decimal | None = None) -> None:
+        ledger.record_equity(self.connection, account, at, expected_cash_usd)
+
+    def opening(self) -> Opening | None:
+        return accounts.opening(self.connection)
+
+    def bind(self, new: Opening) -> Opening:
+        return accounts.bind(self.connection, new)
+
+    def saw_other(self, account_id: str | None, number: str | None) -> None:
+        accounts.saw_other(self.connection, account_id, number)
+
+    def set_opening_cash(self, cash_usd: Decimal) -> None:
+        accounts.set_opening_cash(self.connection, cash_usd)
+
+    def cash_flow(self) -> Decimal:
+        return accounts.cash_flow(self.connection)
+
+    def record_activities(self, seen: Sequence[Activity]) -> None:
+        accounts.record_activities(self.connection, seen)
+
+    def last_activity_at(self) -> datetime | None:
+        return accounts.last_activity_at(self.connection)
 
     def open_orders(self) -> list[Row]:
         return ledger.open_orders(self.connection)

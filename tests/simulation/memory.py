@@ -15,14 +15,29 @@ from typing import Any
 
 from qbot import clock
 from qbot.errors import AlreadyCommitted, StoreUnavailable
+from qbot.protection import Attempts, Execution
 from qbot.session import Event, Switch
 from qbot.store import locks, tables
-from qbot.store.ledger import usage_of
+from qbot.store.account import CANCELED
+from qbot.store.ledger import asked_by, usage_of
+from qbot.store.protections import attempts_of, execution_of
 from qbot.store.protocol import ABANDONED, CLOSED, COMMITTED, IN_DOUBT, SENT, UNSETTLED
-from qbot.types import CLOSED_ORDER_STATUSES, Account, BrokerOrder, Fill, IntentKind, Side, Source, Usage
+from qbot.types import (
+    CLOSED_ORDER_STATUSES,
+    Account,
+    Activity,
+    BrokerOrder,
+    Fill,
+    IntentKind,
+    Opening,
+    Side,
+    Source,
+    Usage,
+)
 
 Row = dict[str, Any]
 DECISIONS, INTENTS, ORDERS, FILLS, EQUITY, SWITCH = "decisions", "intents", "orders", "fills", "equity", "switch"
+OPENINGS, ACTIVITIES = "openings", "activities"
 KEYS = {DECISIONS: "decision_id", INTENTS: "client_order_id", ORDERS: "broker_order_id", FILLS: "execution_id"}
 ORDER_COLUMNS = tuple(column.name for column in tables.orders.columns if column.name != "source")
 KEPT = {"broker_order_id", "created_at", "parent_id", "source"}
@@ -48,7 +63,7 @@ class MemoryStore:
 
     def __init__(self, point: Callable[[str], None] = pass_by, wait: Callable[..., None] = insist) -> None:
         self.point, self.wait, self.down = point, wait, False
-        self.tables: dict[str, dict[Any, Any]] = {name: {} for name in (*KEYS, EQUITY, SWITCH)}
+        self.tables: dict[str, dict[Any, Any]] = {name: {} for name in (*KEYS, EQUITY, SWITCH, OPENINGS, ACTIVITIES)}
         self.switch_log: list[tuple[Event, datetime]] = []
         self.owners: dict[object, MemoryLedger] = {}  # of advisory locks, by number, and of rows being written
         # What would be scanned for over and over: kept with each commit.
@@ -57,6 +72,7 @@ class MemoryStore:
         self.by_day: dict[str, dict[str, None]] = {}
         self.fills_by_day: dict[str, list[Row]] = {}
         self.held: dict[str, Decimal] = {}
+        self.cash_flow = ZERO
         self.last_order_at: datetime | None = None
         self.last_fill_at: datetime | None = None
 
@@ -152,6 +168,7 @@ class MemoryLedger:
         store = self.store
         signed = row["qty"] if row["side"] == Side.BUY else -row["qty"]
         store.held[row["symbol"]] = store.held.get(row["symbol"], ZERO) + signed
+        store.cash_flow -= signed * row["price_usd"]
         store.fills_by_day.setdefault(clock.market_day(row["at"]), []).append(row)
         store.last_fill_at = max(row["at"], store.last_fill_at or row["at"])
 
@@ -190,7 +207,8 @@ class MemoryLedger:
         return replace(counted, notional_today_usd=counted.notional_today_usd + self._filled_past_intents(day))
 
     def _filled_past_intents(self, day: str) -> Decimal:
-        ours = {row["broker_order_id"] for row in self._rows(INTENTS) if row["market_day"] == day}
+        today = (row for row in self._rows(INTENTS) if row["market_day"] == day)
+        ours = {row["broker_order_id"] for row in today if row["kind"] != IntentKind.PROTECTION}
         new = self.changes.get(FILLS, {})
         known = self.store.tables[FILLS]
         fills = [*self.store.fills_by_day.get(day, ()), *(row for key, row in new.items() if key not in known)]
@@ -226,17 +244,30 @@ class MemoryLedger:
         rows = [row for row in self._rows(INTENTS, self.store.unsettled) if row["status"] in UNSETTLED]
         return [dict(row) for row in sorted(rows, key=lambda row: row["created_at_wall"])]
 
-    def left_alone(self, symbols: Sequence[str]) -> list[str]:
-        newest: dict[str, Row] = {}
-        for row in self._rows(INTENTS):
-            if row["kind"] != IntentKind.ENTRY or row["filled_usd"] <= 0 or row["symbol"] not in symbols:
-                continue
-            before = newest.get(row["symbol"])
-            if before is None or row["created_at"] > before["created_at"]:
-                newest[row["symbol"]] = row
-        busy = {row["symbol"] for row in self.unsettled_intents()}
-        human = (Source.MANUAL, Source.EMERGENCY)
-        return [name for name in sorted(newest) if newest[name]["source"] not in human and name not in busy]
+    def executions(self, symbols: Sequence[str]) -> list[Execution]:
+        found = [row for row in self._rows(FILLS) if row["symbol"] in symbols]
+        return [execution_of(self._asked(row)) for row in sorted(found, key=lambda r: (r["at"], r["execution_id"]))]
+
+    def _asked(self, fill: Row) -> Row:
+        """The fill beside the intent and the revision behind it, as a join would give them."""
+        order = self._get(ORDERS, fill["broker_order_id"]) or {}
+        parent = self._get(ORDERS, order.get("parent_id")) or {}
+        intent = self._get(INTENTS, parent.get("client_order_id") or order.get("client_order_id")) or {}
+        decision = self._get(DECISIONS, intent.get("decision_id")) or {}
+        named = {name: intent.get(name) for name in ("client_order_id", "kind", "source", "spec")}
+        return {**fill, **named, "settings_revision": decision.get("settings_revision")}
+
+    def protection_attempts(self, symbols: Sequence[str]) -> dict[str, Attempts]:
+        mine = (row for row in self._rows(INTENTS) if row["kind"] == IntentKind.PROTECTION)
+        return attempts_of(row for row in mine if row["symbol"] in symbols)
+
+    def protection_withheld(self) -> bool:
+        events = (event for event, _ in (*self.store.switch_log, *self.events))
+        told = [event for event in events if event in (Event.STARTED, Event.UNPROTECTED)]
+        return told[-1:] == [Event.UNPROTECTED]
+
+    def withhold_protection(self, why: str, wall: datetime) -> None:
+        self.events.append((Event.UNPROTECTED, wall))
 
     def oldest_without_order(self, since: datetime) -> datetime | None:
         awaited = (COMMITTED, IN_DOUBT, ABANDONED)
@@ -274,17 +305,16 @@ class MemoryLedger:
             self._settle(order, wall)
 
     def _sources(self, told: Sequence[BrokerOrder]) -> dict[str, str]:
-        by_id = {}
+        by_id, recorded = {}, {}
         for order in told:
             intent = self._get(INTENTS, order.client_order_id)
             if intent is not None:
-                by_id[order.broker_order_id] = str(intent["source"])
-        found = {}
-        for order in told:
-            parent = self._get(ORDERS, order.parent_id) if order.parent_id else None
-            inherited = by_id.get(order.parent_id or "") or (parent["source"] if parent else None)
-            found[order.broker_order_id] = by_id.get(order.broker_order_id) or inherited or Source.FOREIGN.value
-        return found
+                by_id[order.client_order_id] = str(intent["source"])
+            for kin in (order.parent_id, order.replaces):
+                row = self._get(ORDERS, kin) if kin else None
+                if row is not None and row["source"] != Source.FOREIGN:
+                    recorded[row["broker_order_id"]] = row["source"]
+        return asked_by(told, by_id, recorded)
 
     def _record_order(self, key: str, new: Row) -> None:
         old = self._own(ORDERS, key)
@@ -318,6 +348,8 @@ class MemoryLedger:
 
     def record_fills(self, seen: Sequence[Fill]) -> int:
         new = 0
+        if seen:
+            self._lock(locks.ORDERS)
         for fill in sorted(seen, key=lambda fill: fill.execution_id):
             if self._get(FILLS, fill.execution_id) is None and self._own(FILLS, fill.execution_id) is None:
                 self._put(FILLS, fill.execution_id, {**asdict(fill), "side": str(fill.side)})
@@ -332,9 +364,54 @@ class MemoryLedger:
                 held[row["symbol"]] = held.get(row["symbol"], ZERO) + signed
         return {symbol: qty for symbol, qty in held.items() if qty}
 
-    def record_equity(self, account: Account, at: datetime) -> None:
+    def record_equity(self, account: Account, at: datetime, expected_cash_usd: Decimal | None = None) -> None:
         if self._own(EQUITY, at) is None:
-            self._put(EQUITY, at, {"at": at, "equity_usd": account.equity_usd, "cash_usd": account.cash_usd})
+            row = {"at": at, "equity_usd": account.equity_usd, "cash_usd": account.cash_usd}
+            self._put(EQUITY, at, {**row, "expected_cash_usd": expected_cash_usd})
+
+    # --- the account: nobody adopts another one here, so there is one opening, and every fill counts ---
+
+    def opening(self) -> Opening | None:
+        found: Opening | None = self._get(OPENINGS, True)
+        return found
+
+    def bind(self, new: Opening) -> Opening:
+        found: Opening | None = self._own(OPENINGS, True)
+        if found is None:
+            found = replace(new, opening=1)
+            self._put(OPENINGS, True, found)
+        return found
+
+    def saw_other(self, account_id: str | None, number: str | None) -> None:
+        self._amend(other_account_id=account_id, other_number=number)
+
+    def set_opening_cash(self, cash_usd: Decimal) -> None:
+        self._amend(cash_usd=cash_usd)
+
+    def _amend(self, **values: Any) -> None:
+        found = self._own(OPENINGS, True)
+        if found is not None:
+            self._put(OPENINGS, True, replace(found, **values))
+
+    def cash_flow(self) -> Decimal:
+        flow = self.store.cash_flow
+        for key, row in self.changes.get(FILLS, {}).items():
+            if key not in self.store.tables[FILLS]:
+                flow += (-row["qty"] if row["side"] == Side.BUY else row["qty"]) * row["price_usd"]
+        return flow + sum((one.amount_usd for one in self._activities() if one.status != CANCELED), ZERO)
+
+    def record_activities(self, seen: Sequence[Activity]) -> None:
+        if self.opening() is not None:
+            for one in seen:
+                known = self._own(ACTIVITIES, one.activity_id)
+                new = replace(known, status=one.status, amount_usd=one.amount_usd) if known else one
+                self._put(ACTIVITIES, one.activity_id, new)
+
+    def last_activity_at(self) -> datetime | None:
+        return max((one.at for one in self._activities()), default=None)
+
+    def _activities(self) -> list[Activity]:
+        return list({**self.store.tables[ACTIVITIES], **self.changes.get(ACTIVITIES, {})}.values())
 
     def open_orders(self) -> list[Mapping[str, Any]]:
         rows = [row for row in self._rows(ORDERS, self.store.open_orders) if row["status"] not in CLOSED_ORDER_STATUSES]

@@ -1,0 +1,140 @@
+"""Puts back the protection of positions that lost it, by committed intents like every order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from qbot import committing, execution, protection, risk
+from qbot.desk import Desk
+from qbot.errors import AlreadyCommitted
+from qbot.protection import Plan, Records, Wanted
+from qbot.reconciliation import Books
+from qbot.store.protocol import SENT, Ledger, Row
+from qbot.types import IntentKind, Source, TradingConfig, TradingState
+
+log = structlog.get_logger(__name__)
+A_HUMANS = (Source.MANUAL, Source.EMERGENCY, Source.FOREIGN)
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """What was put back, taken away, and is still missing: by symbol, in words for a human."""
+
+    restored: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, str] = field(default_factory=dict)
+    bare: Mapping[str, str] = field(default_factory=dict)
+
+
+def protect(desk: Desk, books: Books, now: datetime, *, market_open: bool) -> Protected:
+    """Compare what rests at the broker with what is held, and make up the difference.
+
+    Of symbols on whose shares ledger and broker agree. Raises BrokerError or StoreUnavailable; the next look goes on.
+    """
+    uneven = protection.suspects(books.positions, books.open_orders)
+    symbols = [symbol for symbol in uneven if symbol not in books.drift]
+    if not symbols:
+        return Protected()
+    with desk.store.transaction() as ledger:
+        known, epoch = _records(ledger, symbols), ledger.load_switch().epoch
+    found = protection.plan(
+        now, symbols, books.positions, books.open_orders, known, market_open=market_open
+    )  # fmt: skip
+    removed = _remove(desk, books, found)
+    restored, bare = {}, dict(found.bare)
+    for wanted in found.wanted:
+        symbol, why = wanted.proposal.symbol, _put_back(desk, books, wanted, now, epoch)
+        if why is None:
+            restored[symbol] = _told(wanted)
+        else:
+            bare[symbol] = why
+    return Protected(restored, removed, bare)
+
+
+def _records(ledger: Ledger, symbols: Sequence[str]) -> Records:
+    unsettled = ledger.unsettled_intents()
+    return Records(
+        executions=ledger.executions(symbols),
+        attempts=ledger.protection_attempts(symbols),
+        busy={row["symbol"] for row in unsettled if _on_its_way(row)},
+        ours={row["broker_order_id"] for row in ledger.open_orders() if row["source"] not in A_HUMANS},
+        withheld=ledger.protection_withheld(),
+    )
+
+
+def _on_its_way(row: Row) -> bool:
+    """True while an order may change what is held or rests: one that was not answered yet, or brings its own legs."""
+    brings_legs = row["kind"] == IntentKind.ENTRY and row["spec"].get("stop_loss_usd") is not None
+    return row["status"] != SENT or brings_legs
+
+
+def _remove(desk: Desk, books: Books, found: Plan) -> dict[str, str]:
+    """Cancel what sells more than is held, if it still does, and what is left of entries that filled in part."""
+    removed: dict[str, str] = {}
+    if found.cancels:
+        # Read again: orders were read before positions, and one that is gone by now has filled in between.
+        still = {order.broker_order_id: order for order in desk.broker.open_orders()}
+        before = {order.broker_order_id: order for order in books.open_orders}
+        for order_id in found.cancels:
+            if order_id in still and still[order_id].filled_qty == before[order_id].filled_qty:
+                desk.broker.cancel(order_id)
+                removed[still[order_id].symbol] = "a resting sale of more shares than are held was cancelled"
+    symbols = {order.broker_order_id: order.symbol for order in books.open_orders}
+    for order_id in found.rests:
+        desk.broker.cancel(order_id)
+        removed[symbols[order_id]] = "the rest of an entry that filled in part was cancelled, to protect what is held"
+    return removed
+
+
+def _put_back(desk: Desk, books: Books, wanted: Wanted, now: datetime, epoch: int) -> str | None:
+    """Commit and send one; why it does not rest at the broker now, or None."""
+    market = risk.Market(
+        now=now,
+        state=TradingState.HALTED,
+        latched=True,
+        market_open=None,
+        reconciled=books.reconciled,
+        settings_problem=None,
+        paper_problem=None,
+        account=books.account,
+        quotes={},
+        positions=books.positions,
+        open_orders=books.open_orders,
+    )
+    try:
+        judged = committing.commit(
+            desk,
+            [wanted.proposal],
+            TradingConfig(),
+            market,
+            cycle_id=_name(wanted),
+            revision=wanted.revision,
+            epoch=epoch,
+            snapshot_wall=books.taken_at_wall,
+        )
+    except AlreadyCommitted:
+        return None  # another worker is at it
+    if not judged[0].verdict.allowed:
+        return judged[0].verdict.message
+    outcome = execution.send(desk, committing.orders_of(judged))
+    if outcome.placed:
+        return None
+    return "; ".join(outcome.failed.values()) or "it was not sent"
+
+
+def _name(wanted: Wanted) -> str:
+    """The part of the client order id that names one attempt at one entry: the same for every worker."""
+    entry = hashlib.sha256((wanted.proposal.protects or "").encode()).hexdigest()[:24]
+    return f"{committing.PROTECTION_PREFIX}{entry}-{wanted.attempt}"
+
+
+def _told(wanted: Wanted) -> str:
+    proposal = wanted.proposal
+    if proposal.stop_loss_usd is None:
+        return f"{proposal.qty} shares were sold at the market: the price had fallen under their stop-loss"
+    levels = f"stop-loss {proposal.stop_loss_usd}, take-profit {proposal.take_profit_usd}"
+    return f"{proposal.qty} shares had lost their protection; {levels} rest at the broker again"
