@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from qbot.store import locks
 from qbot.store.tables import activities, adjustments, broker_accounts, equity, fills
 from qbot.types import Activity, Opening, Side
 
@@ -35,6 +36,13 @@ def openings(connection: Connection) -> list[Opening]:
     """Every opening there was, oldest first."""
     query = broker_accounts.select().order_by(broker_accounts.c.opening)
     return [Opening(**row) for row in connection.execute(query).mappings()]
+
+
+def bind(connection: Connection, new: Opening) -> Opening:
+    """The opening that counts: `new` becomes it where there is none yet."""
+    locks.within(connection, locks.ORDERS)
+    found = opening(connection)
+    return found or replace(new, opening=open_with(connection, new))
 
 
 def open_with(connection: Connection, new: Opening) -> int:

@@ -25,7 +25,7 @@ def _config() -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Run what is missing up to head, and work out what a new table holds. Safe to call by several processes at once."""
+    """Run what is missing up to head, and work out what new tables hold. Safe to call by several processes at once."""
     on = make_engine(url, pool_size=1)
     try:
         with on.begin() as connection:

@@ -49,7 +49,7 @@ def complete(connection: Connection) -> None:
 
 
 def _work_out(connection: Connection, symbol: str, since: datetime, cut: datetime | None) -> None:
-    """Trades and lots of one symbol, anew from `since` on. What lies before `cut` was taken over by a human: it stays."""
+    """Trades and lots of one symbol, anew from `since` on. What lies before `cut`, a human took over: it stays."""
     if _nothing_known(connection, symbol):
         since = BEGINNING
     if cut is not None:
