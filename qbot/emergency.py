@@ -23,7 +23,7 @@ from qbot.contract.payloads_settings import RiskSettings
 from qbot.errors import BoardUnavailable, BrokerError, StoreUnavailable
 from qbot.runtime import Runtime
 from qbot.session import Switch
-from qbot.store import locks, state
+from qbot.store import locks, protections, state
 from qbot.store.engine import transaction
 
 log = structlog.get_logger(__name__)
@@ -178,7 +178,7 @@ def _carry_out(rt: Runtime, action: EmergencyAction) -> str:
         )
         control.raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, "All orders were cancelled", message)
         return message
-    sells = action.action is EmergencyKind.CLOSE_ALL_POSITIONS and not _too_old(action, rt.wall())
+    sells = _sells(action, rt.wall())
     try:
         if sells:
             rt.broker.cancel_all()
@@ -203,13 +203,26 @@ def _block(rt: Runtime, action: EmergencyAction) -> list[str] | None:
     reason = f"{action.action}: {action.reason or 'no reason given'}"
     try:
         if not _stops(action):
-            return None if _surely_done(rt, action) else []
-        return control.block(rt, reason, unless=lambda connection, switch: _done(connection, switch, action))
+            if _surely_done(rt, action):
+                return None
+            _withhold_protection(rt, reason)
+            return []
+        entries = control.block(rt, reason, unless=lambda connection, switch: _done(connection, switch, action))
+        if entries is not None and _sells(action, rt.wall()):
+            _withhold_protection(rt, reason)
+        return entries
     except StoreUnavailable:
         log.error("latch_not_recorded", why="Postgres cannot be reached; the board keeps the latch for it")
         with suppress(BoardUnavailable):
             rt.board.update(keys.RISK_SETTINGS, _latched, now=rt.wall())
     return []
+
+
+def _withhold_protection(rt: Runtime, reason: str) -> None:
+    """What is cancelled here is not put back, until a human starts trading again. Without Postgres nothing could be."""
+    with suppress(StoreUnavailable), transaction(rt.engine) as connection:
+        if not protections.protection_withheld(connection):
+            protections.withhold_protection(connection, reason, rt.wall())
 
 
 def _show(rt: Runtime) -> None:
@@ -222,6 +235,10 @@ def _show(rt: Runtime) -> None:
 
 def _latched(settings: RiskSettings | None) -> RiskSettings:
     return (settings or RiskSettings()).model_copy(update={"emergency_stop_active": True})
+
+
+def _sells(action: EmergencyAction, now: datetime) -> bool:
+    return action.action is EmergencyKind.CLOSE_ALL_POSITIONS and not _too_old(action, now)
 
 
 def _too_old(action: EmergencyAction, now: datetime) -> bool:

@@ -11,7 +11,7 @@ import structlog
 
 from qbot import committing, execution, protection, risk
 from qbot.desk import Desk
-from qbot.errors import AlreadyCommitted
+from qbot.errors import AlreadyCommitted, BrokerError
 from qbot.protection import Plan, Records, Wanted
 from qbot.reconciliation import Books
 from qbot.store.protocol import SENT, Ledger, Row
@@ -44,8 +44,12 @@ def protect(desk: Desk, books: Books, now: datetime, *, market_open: bool) -> Pr
     found = protection.plan(
         now, symbols, books.positions, books.open_orders, known, market_open=market_open
     )  # fmt: skip
-    removed = _remove(desk, books, found)
     restored, bare = {}, dict(found.bare)
+    try:
+        removed = _remove(desk, books, found)
+    except BrokerError as error:  # the next look goes on
+        removed = {}
+        log.warning("resting_orders_not_cancelled", why=str(error))
     for wanted in found.wanted:
         symbol, why = wanted.proposal.symbol, _put_back(desk, books, wanted, now, epoch)
         if why is None:
