@@ -1,0 +1,189 @@
+"""Every fault of the table in docs/simulation.md: how it is brought about here, or which test proves it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests.simulation import broker, crew
+from tests.simulation.broker import Trouble
+from tests.simulation.kernel import SECOND
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+ORDER_TASKS = frozenset({"cycle", "manual"})
+POST = frozenset({"POST order"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What shall befall the next process that does one of `tasks`: at the point `aim`, or anywhere."""
+
+    fault: str
+    kind: str
+    tasks: frozenset[str]
+    aim: str = ""
+
+
+def _fate(fault: str, kind: str, aim: str, sim: Simulation) -> None:
+    tasks = ORDER_TASKS if aim else frozenset({"cycle", "manual", "reconcile", "stream", "stop", "finish", "start"})
+    sim.fates.append(Fate(fault, kind, tasks, aim))
+
+
+def _wire(kind: str, sim: Simulation) -> None:
+    rng, now = sim.kernel.rng, sim.kernel.now
+    if kind in (broker.LOST_ANSWER, broker.LATE):
+        sim.wire.troubles.append(Trouble(kind, now + 3 * 3600 * SECOND, 1.0, POST, 1 + int(rng.random() * 3)))
+        if rng.random() < 0.3:
+            sim.wire.troubles.append(Trouble(kind, now + 120 * SECOND, 3.0))
+        return
+    kinds = POST if rng.random() < 0.3 else frozenset()
+    length_s = 20 + 400 * rng.random() if not kinds else 3_600
+    sim.wire.troubles.append(Trouble(kind, now + int(length_s * SECOND), 1 + 3 * rng.random(), kinds))
+
+
+def _twice(sim: Simulation) -> None:
+    sim.twice += 1
+
+
+def _two_beats(sim: Simulation) -> None:
+    sim.two_beats_until = sim.kernel.now + int((1800 + 7200 * sim.kernel.random()) * SECOND)
+
+
+def _flushall(sim: Simulation) -> None:
+    sim.strikes["Redis FLUSHALL or restart"] += 1
+    sim.task("stop", crew.stop(sim, "the board was lost"))
+    sim.restart_later()
+
+
+def _board_full(sim: Simulation) -> None:
+    sim.board_down_until = sim.kernel.now + int((300 + 900 * sim.kernel.random()) * SECOND)
+
+
+def _mid_commit(sim: Simulation) -> None:
+    sim.kernel.after(600 * sim.kernel.random(), partial(_kill_commits, sim))
+
+
+def _kill_commits(sim: Simulation) -> None:
+    sim.store.mid_commit += 1 + int(sim.kernel.random() * 3)
+
+
+def _store_gone(sim: Simulation) -> None:
+    sim.store.down = True
+
+    def back() -> None:
+        sim.store.down = False
+
+    sim.kernel.after(30 + 500 * sim.kernel.random(), back)
+
+
+def _stream(kind: str, sim: Simulation) -> None:
+    sim.stream_faults[kind] = sim.kernel.now + int((600 + 3600 * sim.kernel.random()) * SECOND)
+
+
+def _cancel_race(sim: Simulation) -> None:
+    sim.race += 1
+
+
+def _stuck(sim: Simulation) -> None:
+    sim.venue.cancels_stick = True
+    sim.kernel.after(60 + 900 * sim.kernel.random(), sim.cancels_go_on)
+
+
+def _by_hand(sim: Simulation) -> None:
+    sim.order_by_hand()
+
+
+def _replaced(sim: Simulation) -> None:
+    sim.replace_by_hand()
+
+
+def _prices(name: str, sim: Simulation) -> None:
+    sim.feed.start(name, 900 + 2400 * sim.kernel.random())
+
+
+def _gap(sim: Simulation) -> None:
+    sim.strikes["price gap"] += 1
+    sim.feed.walk(gap=0.08)
+
+
+def _clock(sim: Simulation) -> None:
+    rng = sim.kernel.rng
+    host = rng.choice(sim.hosts)
+    size_s = rng.choice((2, 15, 60, 90, 300, 1200)) * (1 if rng.random() < 0.5 else -1)
+    host.skew += size_s * SECOND
+    sim.strikes["clock jump"] += 1
+    sim.kernel.note(f"the clock of {host.name} jumps by {size_s} s")
+
+    def back() -> None:
+        host.skew -= size_s * SECOND
+
+    sim.kernel.after(300 + 3000 * rng.random(), back)
+
+
+def _halt(sim: Simulation) -> None:
+    symbol = sim.kernel.rng.choice(list(sim.venue.price_c))
+    sim.venue.halted.add(symbol)
+    sim.strikes["halted symbol"] += 1
+    sim.kernel.after(300 + 3600 * sim.kernel.random(), lambda: sim.venue.halted.discard(symbol))
+
+
+def _runaway(sim: Simulation) -> None:
+    sim.strikes["runaway strategy"] += 1
+    sim.feed.runaway_until = sim.kernel.now + 3600 * SECOND
+    sim.feed.predict()
+    for number in range(12):
+        sim.task("cycle", crew.cycle(sim), delay_s=number * 7 * sim.kernel.random())
+
+
+def _keys_swapped(sim: Simulation) -> None:
+    sim.swapped_until = sim.kernel.now + int((600 + 1800 * sim.kernel.random()) * SECOND)
+
+
+Arm = Callable[["Simulation"], None]
+# By the words of the list of faults; what follows it are faults that the other lessons tell of.
+HERE: dict[str, Arm] = {
+    "worker killed before send": partial(_fate, "worker killed before send", "kill", "POST order"),
+    "worker killed after send": partial(_fate, "worker killed after send", "kill", "POST answer"),
+    broker.LOST_ANSWER: partial(_wire, broker.LOST_ANSWER),
+    broker.LATE: partial(_wire, broker.LATE),
+    broker.STORM: partial(_wire, broker.STORM),
+    "same task twice at once": _twice,
+    "two beats": _two_beats,
+    "Redis FLUSHALL or restart": _flushall,
+    "Redis full or gone": _board_full,
+    "Postgres killed mid-commit": _mid_commit,
+    "Postgres gone for minutes": _store_gone,
+    "stream gap": partial(_stream, "stream gap"),
+    "stream duplicate": partial(_stream, "stream duplicate"),
+    "stream out of order": partial(_stream, "stream out of order"),
+    "partial fill then cancel race": _cancel_race,
+    "replace, then rejected": _replaced,
+    "order by hand at the broker": _by_hand,
+    "stale prices": partial(_prices, "stale prices"),
+    "frozen prices": partial(_prices, "frozen prices"),
+    "NaN prices": partial(_prices, "NaN prices"),
+    "split-unadjusted prices": partial(_prices, "split-unadjusted prices"),
+    "clock jump": _clock,
+    "halted symbol": _halt,
+    "runaway strategy": _runaway,
+    "model file missing": partial(_prices, "model file missing"),
+    "model file corrupt": partial(_prices, "model file corrupt"),
+    "paper and live keys swapped": _keys_swapped,
+    broker.UNREACHABLE: partial(_wire, broker.UNREACHABLE),
+    broker.TIMEOUT_BEFORE: partial(_wire, broker.TIMEOUT_BEFORE),
+    broker.SLOW: partial(_wire, broker.SLOW),
+    "process killed anywhere": partial(_fate, "process killed anywhere", "kill", ""),
+    "process frozen anywhere": partial(_fate, "process frozen anywhere", "freeze", ""),
+    "worker frozen before send": partial(_fate, "worker frozen before send", "freeze", "POST order"),
+    "cancels stick": _stuck,
+    "provider gone": partial(_prices, "provider gone"),
+    "price gap": _gap,
+}
+# Days bring these by themselves.
+BY_THE_CALENDAR = ("DST", "half day", "restart overnight")
+# What cannot be in a simulation of one process, and the test that proves it.
+ELSEWHERE: dict[str, str] = {}
