@@ -12,7 +12,7 @@ from decimal import Decimal
 from qbot.exchange.account import Ledger
 from qbot.exchange.market import Market
 from qbot.exchange.matching import PARTIAL_ONE_IN
-from qbot.exchange.orders import ZERO, Changes, Fill, Order
+from qbot.exchange.orders import ZERO, Booking, Changes, Fill, Order
 from qbot.exchange.orders import Event as TradeEvent
 from qbot.exchange.sessions import Sessions, moment
 
@@ -39,6 +39,7 @@ class Book:
     legs: dict[str, list[str]] = field(default_factory=dict)
     groups: dict[str, list[str]] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
+    bookings: list[Booking] = field(default_factory=list)
     equity: list[tuple[int, Decimal]] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
     partial_one_in: int = PARTIAL_ONE_IN

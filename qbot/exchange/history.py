@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from qbot.clock import NEW_YORK
-from qbot.exchange import wire
-from qbot.exchange.orders import Fill
+from qbot.exchange import activities, wire
+from qbot.exchange.orders import Booking, Fill
 from qbot.exchange.refusals import bad_form
 from qbot.exchange.trading_api import moment_of, whole_number
 from qbot.exchange.venue import Venue
@@ -21,12 +21,6 @@ PAGE_MAX = 100
 FRAMES_S = {"1Min": 300, "5Min": 300, "15Min": 900, "1H": 3600, "1D": 86_400}  # equity is recorded every 5 minutes
 PERIOD = re.compile(r"(\d+)([DWMA])")
 PERIOD_DAYS = {"D": 1, "W": 7, "M": 30, "A": 365}
-# This account trades and nothing else: of the venue's other activities it has none.
-OTHER_ACTIVITIES = frozenset({
-    "TRANS", "MISC", "ACATC", "ACATS", "CFEE", "CGD", "CSD", "CSW", "DIV", "DIVCGL", "DIVCGS", "DIVFEE", "DIVFT",
-    "DIVNRA", "DIVROC", "DIVTW", "DIVTXEX", "FEE", "INT", "INTNRA", "INTTW", "JNL", "JNLC", "JNLS", "MA", "NC", "OPASN",
-    "OPCA", "OPCSH", "OPEXC", "OPEXP", "OPTRD", "PTC", "PTR", "REORG", "SPIN", "SPLIT", "FOPT", "OCT",
-})  # fmt: skip
 
 
 async def get_activities(venue: Venue, request: Request) -> Response:
@@ -35,18 +29,24 @@ async def get_activities(venue: Venue, request: Request) -> Response:
     named = request.path_params.get("activity_type")
     types = [named] if named else [t for t in query.get("activity_types", "").split(",") if t]
     for kind in types:
-        if kind != "FILL" and kind not in OTHER_ACTIVITIES:
+        if kind != "FILL" and kind not in activities.KINDS:
             raise bad_form(f"invalid activity type: {kind}")
-    wanted = ("FILL" in types or not types) and query.get("category") != "non_trade_activity"
-    found = [fill for fill in book.fills if _in_range(fill, request)] if wanted else []
+    category = query.get("category")
+    wanted = ("FILL" in types or not types) and category != "non_trade_activity"
+    trades = [(fill.at, wire.activity(fill)) for fill in book.fills if _in_range(fill, request)] if wanted else []
+    others = [] if category == "trade_activity" or query.get("order_id") else [
+        (one.at, activities.wire(one)) for one in book.bookings
+        if (not types or one.kind in types) and _in_range(one, request)
+    ]  # fmt: skip
+    found = [body for _at, body in sorted(trades + others, key=lambda each: each[0])]
     if query.get("direction", "desc") == "desc":
         found.reverse()
     size = min(whole_number(query.get("page_size"), "page_size", PAGE_MAX), PAGE_MAX)
     begin = _after_token(found, query.get("page_token"))
-    return JSONResponse([wire.activity(fill) for fill in found[begin : begin + size]])
+    return JSONResponse(found[begin : begin + size])
 
 
-def _in_range(fill: Fill, request: Request) -> bool:
+def _in_range(fill: Fill | Booking, request: Request) -> bool:
     query = request.query_params
     after, until = moment_of(query.get("after"), "after"), moment_of(query.get("until"), "until")
     day = moment_of(query.get("date"), "date")
@@ -54,16 +54,16 @@ def _in_range(fill: Fill, request: Request) -> bool:
         (after is None or fill.at > after)
         and (until is None or fill.at < until)
         and (day is None or fill.at.astimezone(NEW_YORK).date() == day.date())
-        and query.get("order_id") in {None, "", fill.order_id}
+        and query.get("order_id") in {None, "", getattr(fill, "order_id", None)}
     )
 
 
-def _after_token(found: list[Fill], token: str | None) -> int:
+def _after_token(found: list[dict[str, Any]], token: str | None) -> int:
     """A page begins after the activity whose id is the token."""
     if not token:
         return 0
-    for index, fill in enumerate(found):
-        if wire.activity_id(fill) == token:
+    for index, body in enumerate(found):
+        if body["id"] == token:
             return index + 1
     raise bad_form(f"invalid page_token: {token}")
 

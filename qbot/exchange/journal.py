@@ -16,7 +16,7 @@ from typing import Any
 
 from qbot.exchange.account import Holding, Ledger
 from qbot.exchange.book import Book
-from qbot.exchange.orders import Changes, Fill, Order
+from qbot.exchange.orders import Booking, Changes, Fill, Order
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -28,7 +28,9 @@ CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), body TE
 SAVE_ORDER = """INSERT INTO orders (id, client_order_id, seq, body) VALUES (?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET body = excluded.body"""
 SAVE_STATE = "INSERT INTO state (id, body) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
-TYPES: dict[type, dict[str, str]] = {kind: {f.name: str(f.type) for f in fields(kind)} for kind in (Order, Fill)}
+TYPES: dict[type, dict[str, str]] = {
+    kind: {f.name: str(f.type) for f in fields(kind)} for kind in (Order, Fill, Booking)
+}
 
 
 class Journal:
@@ -69,7 +71,7 @@ class Journal:
         self._db.close()
 
 
-def _dump(value: Order | Fill) -> str:
+def _dump(value: Order | Fill | Booking) -> str:
     return json.dumps({name: _text(getattr(value, name)) for name in TYPES[type(value)]})
 
 
@@ -79,7 +81,7 @@ def _text(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _load(kind: type[Order] | type[Fill], body: str) -> dict[str, Any]:
+def _load(kind: type[Order] | type[Fill] | type[Booking], body: str) -> dict[str, Any]:
     return {name: _value(TYPES[kind][name], value) for name, value in json.loads(body).items()}
 
 
@@ -96,7 +98,7 @@ def _dump_state(book: Book) -> str:
     holdings = {s: [str(h.qty), str(h.cost_usd), str(h.overnight_qty)] for s, h in ledger.holdings.items()}
     return json.dumps({
         "time_s": book.time_s, "cash_usd": str(ledger.cash_usd), "last_equity_usd": str(ledger.last_equity_usd),
-        "realized_usd": str(ledger.realized_usd), "holdings": holdings,
+        "realized_usd": str(ledger.realized_usd), "holdings": holdings, "bookings": [_dump(b) for b in book.bookings],
     })  # fmt: skip
 
 
@@ -105,3 +107,4 @@ def _load_state(book: Book, state: dict[str, Any]) -> None:
     cash, last, realized = (Decimal(state[name]) for name in ("cash_usd", "last_equity_usd", "realized_usd"))
     book.ledger = Ledger(cash, last, realized, holdings)
     book.time_s = state["time_s"]
+    book.bookings.extend(Booking(**_load(Booking, body)) for body in state.get("bookings", ()))

@@ -116,6 +116,19 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Booking:
+    """What changed the account besides a trade. `amount_usd` and `shares` go into it or, negative, out of it."""
+
+    id: str
+    kind: str
+    sub_kind: str | None
+    amount_usd: Decimal
+    at: datetime
+    symbol: str | None
+    shares: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """What `trade_updates` tells: `order` is a copy from that moment, `position_qty` the holding after it."""
 

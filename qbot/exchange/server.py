@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from qbot.exchange import data_api, history, trading_api, wire
+from qbot.exchange.activities import book_it
+from qbot.exchange.activities import wire as wire_activity
 from qbot.exchange.faults import FaultMiddleware
 from qbot.exchange.gate import RateLimit, authorize
 from qbot.exchange.refusals import Refused
@@ -118,7 +120,7 @@ async def _tick_for_ever(venue: Venue, wake: asyncio.Event) -> None:
 
 
 def _own_routes(venue: Venue) -> list[BaseRoute]:
-    """What is not Alpaca's: health, and the faults, from this machine only."""
+    """What is not Alpaca's: health, and, from this machine only, the faults and what else changes the account."""
 
     async def healthz(request: Request) -> Response:
         book = venue.book
@@ -137,4 +139,18 @@ def _own_routes(venue: Venue) -> list[BaseRoute]:
                 return JSONResponse({"message": str(error)}, 422)
         return JSONResponse(venue.faults.as_json())
 
-    return [Route("/healthz", healthz), Route("/faults", faults, methods=["GET", "POST", "DELETE"])]
+    async def activities(request: Request) -> Response:
+        if request.client is None or request.client.host not in LOOPBACK:
+            return JSONResponse({"message": "forbidden."}, 403)
+        try:
+            made = book_it(venue.sync(), await request.json())
+        except (ValueError, TypeError, AttributeError) as error:
+            return JSONResponse({"message": str(error)}, 422)
+        venue.note()
+        return JSONResponse(wire_activity(made))
+
+    return [
+        Route("/healthz", healthz),
+        Route("/activities", activities, methods=["POST"]),
+        Route("/faults", faults, methods=["GET", "POST", "DELETE"]),
+    ]

@@ -56,6 +56,10 @@ class Venue:
             self.journal.save(self.book, changes)
             self.hub.publish(changes.events)
 
+    def note(self) -> None:
+        """Write the account though no order changed."""
+        self.journal.save(self.book, self.book.take_changes())
+
     def _follow_cancel_fault(self) -> None:
         """Cancels held back by the fault `hold_cancels` are done once it is cleared."""
         was_held, self.book.hold_cancels = self.book.hold_cancels, self.faults.active("hold_cancels")
