@@ -516,6 +516,7 @@ def test_a_training_that_fails_says_so_leaves_the_standing_artifact_and_ends_wha
     world.believe("AAPL", 0.01)
     with transaction(world.engine) as connection:
         models.start_training(connection, "killed", "scheduled", MID_SESSION, WALL)
+        connection.execute(tables.bars.delete())
         few = tables.bars.insert().values(
             symbol="AAPL", ts=MID_SESSION - timedelta(hours=1), open=1, high=1, low=1, close=1, volume=1, source="test"
         )
@@ -569,6 +570,7 @@ TASKS: tuple[Task, ...] = (
     pipeline.reconcile_orders, pipeline.process_manual_orders, pipeline.emergency_handler,
     pipeline.monitor_autotrading_frontend, pipeline.sync_frontend_settings, pipeline.update_backend_responses,
     pipeline.performance_calculator, pipeline.system_heartbeat, pipeline.market_status, pipeline.evaluate_predictions,
+    pipeline.risk_engine,
 )  # fmt: skip
 # Absent until there is something to tell, or of sources that this version does not have.
 NOT_YET: tuple[Key[Any], ...] = (
