@@ -41,6 +41,11 @@ def changed(opening: Opening, account: Account) -> str | None:
     return text
 
 
+def another(opening: Opening | None) -> bool:
+    """Whether an account that the ledger is not of answered last."""
+    return opening is not None and (opening.other_account_id is not None or opening.other_number is not None)
+
+
 def name(number: str | None, account_id: str | None) -> str:
     """How a human knows an account."""
     return number or account_id or "without a number"

@@ -86,7 +86,7 @@ def _other_account(desk: Desk, account: Account, at: datetime) -> str | None:
         other = accounting.changed(opening, account)
         if other is not None:
             ledger.saw_other(account.account_id, account.number)
-        elif opening.other_account_id is not None or opening.other_number is not None:
+        elif accounting.another(opening):
             ledger.saw_other(None, None)
     return other
 

@@ -36,10 +36,11 @@ from qbot.reconciliation import Books
 from qbot.risk import within_trading_hours
 from qbot.runtime import Runtime
 from qbot.session import Switch
-from qbot.store import bars, ledger, risk, shown, state, trades
+from qbot.store import account, bars, ledger, risk, shown, state, trades
 from qbot.store.engine import transaction
 from qbot.types import Quote, TradingConfig, Usage
 
+ACCOUNT_ADVICE = "Entries are refused, nothing was taken over. `qbot account` shows both, and how to go on."
 CYCLE_S = 600.0  # documented interval of the trading cycle, market time
 ERROR_MAX = 900  # characters: a sentence of the contract is at most 1,000
 DECLINED = "declined"  # kind and key of the record of what a human was told
@@ -82,7 +83,7 @@ def performance(rt: Runtime) -> None:
     taken = reconciliation.snapshot(rt.desk)
     with transaction(rt.engine) as connection:
         trips = trades.closed(connection)
-        curve = ledger.equity_curve(connection, reconciliation.BEGINNING)
+        curve = ledger.equity_curve(connection, account.since(connection) or reconciliation.BEGINNING)
     found = performance_stage.performance(trips, curve, taken.account, list(taken.positions.values()), now)
     rt.board.write(keys.TRADING_PERFORMANCE, projections_system.trading_performance(found), now=rt.wall())
 
@@ -202,7 +203,22 @@ def declined(rt: Runtime) -> None:
 
 
 def drift(rt: Runtime, taken: Books) -> None:
-    """Alert when ledger and broker do not agree; the gate refuses entries until they do."""
+    """Alert when ledger and broker do not agree; the gate refuses entries until they do.
+
+    Cash alone refuses nothing: what is bought is reckoned with the broker's own. It is told once it has stood for two
+    reconciles, since a trade may come between the requests of one.
+    """
+    kind = AlertType.PORTFOLIO_ALERT
+    if taken.other_account is not None:
+        title, message = "Another account answers", f"{taken.other_account}. {ACCOUNT_ADVICE}"
+        control.raise_alert(rt, kind, Severity.CRITICAL, title, message)
+    if taken.cash_drift_usd:
+        with transaction(rt.engine) as connection:
+            standing = account.standing_cash_drift(connection)
+        if standing:
+            title, what = "Cash does not agree", "more" if standing > 0 else "less"
+            message = f"The broker has {abs(standing):.2f} USD {what} than trades, fees and transfers come to."
+            control.raise_alert(rt, kind, Severity.WARNING, title, f"{message} `qbot account` shows them.")
     if not taken.drift:
         return
     told = "; ".join(f"{symbol}: {what}" for symbol, what in taken.drift.items())

@@ -20,7 +20,7 @@ from qbot.broker.alpaca_wire import UNREADABLE, execution_id, parse_order, parse
 from qbot.errors import QBotError, StackError
 from qbot.runtime import Runtime, runtime
 from qbot.settings import Settings
-from qbot.store import ledger
+from qbot.store import account, ledger
 from qbot.store.engine import transaction
 from qbot.store.locks import STREAM, hold
 from qbot.types import BrokerOrder, Fill
@@ -60,6 +60,9 @@ def record(rt: Runtime, event: dict[str, Any]) -> None:
         return
     try:
         with transaction(rt.engine) as connection:
+            if account.is_another(connection):
+                logger.warning("event_of_another_account", broker_order_id=order.broker_order_id)
+                return
             ledger.record_orders(connection, [order], rt.wall())
             ledger.record_fills(connection, [fill] if fill else [])
         logger.info("trade_update", what=event["event"], symbol=order.symbol, status=order.status)

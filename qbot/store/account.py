@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from qbot import accounting
 from qbot.store import locks
 from qbot.store.tables import activities, adjustments, broker_accounts, equity, fills
 from qbot.types import Activity, Opening, Side
@@ -32,10 +33,22 @@ def opening(connection: Connection) -> Opening | None:
     return Opening(**row) if row else None
 
 
+def is_another(connection: Connection) -> bool:
+    """Whether an account that the ledger is not of answered last: what comes from it is not taken over."""
+    return accounting.another(opening(connection))
+
+
 def openings(connection: Connection) -> list[Opening]:
     """Every opening there was, oldest first."""
     query = broker_accounts.select().order_by(broker_accounts.c.opening)
     return [Opening(**row) for row in connection.execute(query).mappings()]
+
+
+def since(connection: Connection) -> datetime | None:
+    """Since when the ledger is of its account; None where it has always been."""
+    known = openings(connection)
+    earlier = [one for one in known if one.account_id != known[-1].account_id]
+    return next((one.opened_at for one in known if earlier and one.opening > earlier[-1].opening), None)
 
 
 def bind(connection: Connection, new: Opening) -> Opening:
@@ -126,10 +139,12 @@ def expected_cash(connection: Connection) -> Decimal | None:
     return None if now is None or now.cash_usd is None else now.cash_usd + cash_flow(connection)
 
 
-def last_cash(connection: Connection, count: int) -> list[tuple[Decimal, Decimal | None]]:
-    """The broker's cash and the expected one at the last reconciles, newest first."""
-    query = sa.select(equity.c.cash_usd, equity.c.expected_cash_usd).order_by(equity.c.at.desc()).limit(count)
-    return [(cash, expected) for cash, expected in connection.execute(query)]
+def standing_cash_drift(connection: Connection) -> Decimal:
+    """How much more cash the broker had than expected, at each of the last two reconciles alike; else 0."""
+    difference = equity.c.cash_usd - equity.c.expected_cash_usd
+    query = sa.select(difference).order_by(equity.c.at.desc()).limit(2)
+    last = list(connection.execute(query).scalars())
+    return Decimal(last[0]) if len(last) == 2 and last[0] == last[1] and last[0] is not None else Decimal(0)
 
 
 # --- what changed it besides trades ----------------------------------------------------------------------------------
