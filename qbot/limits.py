@@ -94,6 +94,7 @@ POLL_MAX_S = 2.0
 EMERGENCY_MAX_AGE_S = 3_600  # a CLOSE_ALL older than this stops trading and alerts, but sells nothing
 MANUAL_ORDERS_MAX = 1_000  # elements the array may have: the contract's own limit
 MANUAL_ORDERS_SHOWN_FINAL = 200  # as trades_log: the newest ended orders stay on the board, older ones in Postgres
+MANUAL_BATCH = 10  # then the array is read again: a CRITICAL order waits for two seconds at most
 MANUAL_HANDLING_S = 120  # a claim, a commit and their answer, each cut off after 30 s: beyond it the worker is gone
 MANUAL_ORDER_WAIT_S = 3_600  # as for an emergency: an order that could not go out for an hour is asked for again
 STOP_PROBE_S = 3.0  # so long `qbot stop` waits to hear of Postgres and Redis before it goes on without them

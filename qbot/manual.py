@@ -44,7 +44,22 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) 
     """Send the pending orders, most urgent first, and write back what became of them all. The number handled.
 
     An order is recorded as soon as it is read; what is worked off is what is recorded, whatever the array says since.
+    After every few the array is read again, so that one more urgent does not wait for a long queue.
     """
+    handled: set[str] = set()
+    while batch := [order for order in _pending(rt, now) if order.order_id not in handled][: limits.MANUAL_BATCH]:
+        handled |= {order.order_id for order in batch}
+        books = reconciliation.reconcile(rt.desk, now)
+        priced, quotes = _priced(rt, batch)
+        report = risk_watch.report(rt, now)
+        for order in priced:
+            _place(rt, order, settings, hours, books, quotes, now, report)
+    manual_orders.write_back(rt)
+    return len(handled)
+
+
+def _pending(rt: Runtime, now: datetime) -> list[ManualOrder]:
+    """What is still to be sent, most urgent first, then the oldest. What waited too long is refused for good."""
     reading = rt.board.read(keys.MANUAL_ORDERS)
     recorded = manual_orders.take(rt, reading.value or ())
     late = rt.wall() - timedelta(seconds=limits.MANUAL_ORDER_WAIT_S)
@@ -55,15 +70,7 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) 
                 refused = {"status": "REJECTED", "reason": LATE}
                 state.first_time(connection, HANDLED, one.order.order_id, rt.wall(), refused)
     pending = [one.order for one in waiting if one.first_seen_wall >= late]
-    pending.sort(key=lambda order: (URGENCY.index(order.priority), order.created_at or now))
-    if pending:
-        books = reconciliation.reconcile(rt.desk, now)
-        pending, quotes = _priced(rt, pending)
-        report = risk_watch.report(rt, now)
-        for order in pending:
-            _place(rt, order, settings, hours, books, quotes, now, report)
-    manual_orders.write_back(rt)
-    return len(pending)
+    return sorted(pending, key=lambda order: (URGENCY.index(order.priority), order.created_at or now))
 
 
 def _priced(rt: Runtime, pending: list[ManualOrder]) -> tuple[list[ManualOrder], Mapping[str, Quote]]:

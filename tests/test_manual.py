@@ -114,6 +114,30 @@ def test_the_most_urgent_goes_first_then_the_oldest(world: World) -> None:
     assert [order["symbol"] for order in world.sent()] == ["AAPL", "QQQ", "SPY", "COST", "MSFT"]
 
 
+def test_an_urgent_order_does_not_wait_for_a_long_queue(world: World) -> None:
+    """It is appended while the first of many are being sent."""
+    queue = [
+        asked(f"low_{number}", symbol="MSFT", quantity=1, priority="LOW") for number in range(limits.MANUAL_BATCH + 5)
+    ]
+    world.say(keys.MANUAL_ORDERS, queue)
+    send = world.rt.broker.submit
+
+    class Watching:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(broker, name)
+
+        def submit(self, spec: Any) -> Any:
+            if not world.sent():
+                world.say(keys.MANUAL_ORDERS, [*queue, asked("now", symbol="SPY", quantity=1, priority="CRITICAL")])
+            return send(spec)
+
+    broker = world.rt.broker
+    world.rt.__dict__["broker"] = Watching()
+    process(world)
+    symbols = [order["symbol"] for order in world.sent()]
+    assert (len(symbols), symbols.index("SPY")) == (len(queue) + 1, limits.MANUAL_BATCH)
+
+
 # --- once for ever ----------------------------------------------------------------------------------------------------
 
 
