@@ -29,8 +29,8 @@ from qbot.types import (
     Verdict,
 )
 
-# Of every client_order_id.
-ID_PREFIX, CYCLE_PREFIX, MANUAL_PREFIX, EMERGENCY_PREFIX, PROTECTION_PREFIX = "qbot", "c", "m", "e", "p"
+# Of every client_order_id; a protection has its own, see `qbot.protection`.
+ID_PREFIX, CYCLE_PREFIX, MANUAL_PREFIX, EMERGENCY_PREFIX = "qbot", "c", "m", "e"
 AUTOMATIC = f"{ID_PREFIX}-{CYCLE_PREFIX}"  # how the client_order_id of an order of a trading cycle begins
 
 
@@ -71,14 +71,15 @@ def commit(
     `epoch` is the switch's as the cycle saw it: if someone stopped trading meanwhile, automatic orders are refused, and
     entries by hand after an emergency. Raises AlreadyCommitted when another run was here with the same `cycle_id`.
     """
-    now, wall = market.now, desk.wall()
+    now = market.now
     with desk.store.transaction() as ledger:
         ledger.lock_gate()
-        switch = ledger.load_switch()
+        switch, wall = ledger.load_switch(), desk.wall()  # once the lock is held: waiting for it may take long
+        market = replace(market, wall=wall)
         if switch.epoch != epoch:
-            market = replace(market, state=TradingState.HALTED, latched=market.latched or switch.latched)
+            market = replace(market, state=TradingState.OFF, latched=market.latched or switch.latched)
         since = now - timedelta(minutes=config.cooldown_minutes)
-        usage = ledger.usage(clock.market_day(now), since, snapshot_wall)
+        usage = ledger.usage(clock.market_day(now), since, snapshot_wall, wall)
         judged = [
             Judged(proposal, verdict, _order(proposal, config, market, cycle_id) if verdict.allowed else None)
             for proposal, verdict in risk.gate(proposals, config, market, usage)

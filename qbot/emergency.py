@@ -60,6 +60,8 @@ def _handle(rt: Runtime, action: EmergencyAction) -> str | None:
         return None
     if entries:
         execution.cancel_known(rt.broker, entries)
+    if not _stops(action) or _sells(action, rt.wall()):
+        _withhold_protection(rt, f"{action.action}: {action.reason or 'no reason given'}")
     with _alone(rt, action) as mine:
         if not mine or _surely_done(rt, action):
             return None
@@ -203,14 +205,8 @@ def _block(rt: Runtime, action: EmergencyAction) -> list[str] | None:
     reason = f"{action.action}: {action.reason or 'no reason given'}"
     try:
         if not _stops(action):
-            if _surely_done(rt, action):
-                return None
-            _withhold_protection(rt, reason)
-            return []
-        entries = control.block(rt, reason, unless=lambda connection, switch: _done(connection, switch, action))
-        if entries is not None and _sells(action, rt.wall()):
-            _withhold_protection(rt, reason)
-        return entries
+            return None if _surely_done(rt, action) else []
+        return control.block(rt, reason, unless=lambda connection, switch: _done(connection, switch, action))
     except StoreUnavailable:
         log.error("latch_not_recorded", why="Postgres cannot be reached; the board keeps the latch for it")
         with suppress(BoardUnavailable):

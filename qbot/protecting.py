@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -51,11 +50,18 @@ def protect(desk: Desk, books: Books, now: datetime, *, market_open: bool) -> Pr
         removed = {}
         log.warning("resting_orders_not_cancelled", why=str(error))
     for wanted in found.wanted:
-        symbol, why = wanted.proposal.symbol, _put_back(desk, books, wanted, now, epoch)
-        if why is None:
+        symbol = wanted.proposal.symbol
+        try:
+            order = _committed(desk, books, wanted, now, epoch)
+        except AlreadyCommitted:
+            continue  # another worker is at it
+        if order is None:
+            continue  # a sale came in between: the next look sees what it left
+        sent = execution.send(desk, [order])
+        if sent.placed and not sent.recalled:
             restored[symbol] = _told(wanted)
         else:
-            bare[symbol] = why
+            bare[symbol] = "; ".join({**sent.failed, **sent.recalled}.values())
     return Protected(restored, removed, bare)
 
 
@@ -94,8 +100,8 @@ def _remove(desk: Desk, books: Books, found: Plan) -> dict[str, str]:
     return removed
 
 
-def _put_back(desk: Desk, books: Books, wanted: Wanted, now: datetime, epoch: int) -> str | None:
-    """Commit and send one; why it does not rest at the broker now, or None."""
+def _committed(desk: Desk, books: Books, wanted: Wanted, now: datetime, epoch: int) -> committing.Order | None:
+    """The order, or None when the gate says that the shares are not free."""
     market = risk.Market(
         now=now,
         state=TradingState.HALTED,
@@ -109,31 +115,17 @@ def _put_back(desk: Desk, books: Books, wanted: Wanted, now: datetime, epoch: in
         positions=books.positions,
         open_orders=books.open_orders,
     )
-    try:
-        judged = committing.commit(
-            desk,
-            [wanted.proposal],
-            TradingConfig(),
-            market,
-            cycle_id=_name(wanted),
-            revision=wanted.revision,
-            epoch=epoch,
-            snapshot_wall=books.taken_at_wall,
-        )
-    except AlreadyCommitted:
-        return None  # another worker is at it
-    if not judged[0].verdict.allowed:
-        return judged[0].verdict.message
-    outcome = execution.send(desk, committing.orders_of(judged))
-    if outcome.placed:
-        return None
-    return "; ".join(outcome.failed.values()) or "it was not sent"
-
-
-def _name(wanted: Wanted) -> str:
-    """The part of the client order id that names one attempt at one entry: the same for every worker."""
-    entry = hashlib.sha256((wanted.proposal.protects or "").encode()).hexdigest()[:24]
-    return f"{committing.PROTECTION_PREFIX}{entry}-{wanted.attempt}"
+    (judged,) = committing.commit(
+        desk,
+        [wanted.proposal],
+        TradingConfig(),
+        market,
+        cycle_id=wanted.name,
+        revision=wanted.revision,
+        epoch=epoch,
+        snapshot_wall=books.taken_at_wall,
+    )
+    return judged.order
 
 
 def _told(wanted: Wanted) -> str:

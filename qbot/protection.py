@@ -6,6 +6,7 @@ had (`docs/adr/0010-protection-is-put-back.md`). What a human bought without suc
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from qbot.types import (
     TimeInForce,
 )
 
+PREFIX = "p"  # how the name of an attempt begins, and with it the ids of its order and its decision
 WITHHELD = "all orders were cancelled on request: nothing is put back until a human starts trading again"
 UNDER_THE_STOP = "the price is under the stop-loss while the exchange is closed: it is sold at the open"
 
@@ -63,7 +65,7 @@ class Lot:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """How often an entry's protection was asked for again; `failed` of them, the last one at `failed_at`."""
+    """How often an entry's protection was to be put back; `failed` since it last was, the last time at `failed_at`."""
 
     count: int = 0
     failed: int = 0
@@ -81,7 +83,8 @@ class Attempts:
 class Records:
     """What the ledger knows of the symbols that are looked at.
 
-    `busy`: symbols that an order is on its way for. `ours`: broker's ids of open orders that no human made.
+    `attempts` by the name of the entry, see `name_of`. `busy`: symbols with an order on its way. `ours`: broker's
+    ids of open orders that no human made.
     """
 
     executions: Sequence[Execution]
@@ -93,11 +96,11 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An order to put back. `attempt` counts from one and makes its id a new one: the venue never frees an id."""
+    """An order to put back. `name` numbers the attempt, the same for every worker: the venue never frees an id."""
 
     proposal: Proposal
     revision: int
-    attempt: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,11 @@ class Group:
     symbol: str
     order_ids: tuple[str, ...]
     qty: Decimal
+
+
+def name_of(entry_id: str) -> str:
+    """What the names of all attempts at the protection of one entry begin with."""
+    return PREFIX + hashlib.sha256(entry_id.encode()).hexdigest()[:24]
 
 
 def groups(open_orders: Sequence[BrokerOrder]) -> list[Group]:
@@ -235,7 +243,8 @@ def _put_back(
     Under its stop-loss it is a sale at the market, as the stop would have become.
     """
     assert lot.levels is not None and lot.entry_id is not None
-    before = known.attempts.get(lot.entry_id, Attempts())
+    name = name_of(lot.entry_id)
+    before = known.attempts.get(name, Attempts())
     price, levels = position.current_price_usd, lot.levels
     fallen = price.is_finite() and 0 < price <= levels.stop_loss_usd
     if known.withheld:
@@ -252,7 +261,7 @@ def _put_back(
         stop_loss_usd=None if fallen else levels.stop_loss_usd,
         protects=lot.entry_id,
     )  # fmt: skip
-    return Wanted(proposal, levels.revision, before.count + 1)
+    return Wanted(proposal, levels.revision, f"{name}-{before.count + 1}")
 
 
 def _too_many(symbols: Sequence[str], positions: Mapping[str, Position], mine: Sequence[Group]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from qbot.protection import Attempts, Execution, Levels
+from qbot.protection import PREFIX, Attempts, Execution, Levels
 from qbot.session import Event
 from qbot.store.protocol import ABANDONED, DENIED, REJECTED
 from qbot.store.tables import decisions, fills, intents, orders, switch_log
@@ -49,19 +50,28 @@ def execution_of(row: Row) -> Execution:
 
 
 def protection_attempts(connection: Connection, symbols: Sequence[str]) -> dict[str, Attempts]:
-    """What was done to put protection back, by the entry it is for."""
-    mine = sa.and_(intents.c.kind == IntentKind.PROTECTION, intents.c.symbol.in_(symbols))
-    names = (intents.c.spec, intents.c.status, intents.c.created_at)
-    return attempts_of(dict(row) for row in connection.execute(sa.select(*names).where(mine)).mappings())
+    """What was done to put protection back, by the name of the entry it is for."""
+    begin, end = PREFIX, chr(ord(PREFIX) + 1)  # a range of the primary key: everything else is named otherwise
+    mine = sa.and_(decisions.c.decision_id.between(begin, end), decisions.c.symbol.in_(symbols))
+    names = (decisions.c.cycle_id, decisions.c.decided_at, intents.c.status)
+    joined = decisions.join(intents, intents.c.decision_id == decisions.c.decision_id, isouter=True)
+    found = connection.execute(sa.select(*names).select_from(joined).where(mine)).mappings()
+    return attempts_of(dict(row) for row in found if row["cycle_id"].startswith(PREFIX))
 
 
 def attempts_of(rows: Iterable[Row]) -> dict[str, Attempts]:
-    """The sum over intents, in any order. A failure counts no more once a later attempt has not failed."""
+    """The sum over decisions with the status of their intents, in any order.
+
+    What the gate did not allow counts as tried. A failure counts no more once a later order has not failed.
+    """
     found: dict[str, Attempts] = {}
-    for row in sorted(rows, key=lambda row: row["created_at"]):
-        name, before = row["spec"]["protects"], found.get(row["spec"]["protects"], Attempts())
-        if row["status"] in FAILED:
-            found[name] = Attempts(before.count + 1, before.failed + 1, row["created_at"])
+    for row in sorted(rows, key=lambda row: (row["decided_at"], row["cycle_id"])):
+        name = row["cycle_id"].rpartition("-")[0]
+        before = found.get(name, Attempts())
+        if row["status"] is None:
+            found[name] = replace(before, count=before.count + 1)
+        elif row["status"] in FAILED:
+            found[name] = Attempts(before.count + 1, before.failed + 1, row["decided_at"])
         else:
             found[name] = Attempts(before.count + 1)
     return found

@@ -15,11 +15,11 @@ from typing import Any
 
 from qbot import clock
 from qbot.errors import AlreadyCommitted, StoreUnavailable
-from qbot.protection import Attempts, Execution
+from qbot.protection import PREFIX, Attempts, Execution
 from qbot.session import Event, Switch
 from qbot.store import locks, tables
 from qbot.store.account import CANCELED
-from qbot.store.ledger import asked_by, usage_of
+from qbot.store.ledger import MINUTE, asked_by, usage_of
 from qbot.store.protections import attempts_of, execution_of
 from qbot.store.protocol import ABANDONED, CLOSED, COMMITTED, IN_DOUBT, SENT, UNSETTLED
 from qbot.types import (
@@ -193,8 +193,10 @@ class MemoryLedger:
     def lock_gate(self) -> None:
         self._lock(locks.GATE)
 
-    def usage(self, day: str, cooldown_since: datetime, snapshot_wall: datetime) -> Usage:
-        late = snapshot_wall - timedelta(seconds=1)
+    def usage(
+        self, day: str, cooldown_since: datetime, snapshot_wall: datetime, wall: datetime | None = None
+    ) -> Usage:
+        late, minute_ago = snapshot_wall - timedelta(seconds=1), (wall or snapshot_wall) - MINUTE
         rows = [
             row
             for row in self._rows(INTENTS)
@@ -202,8 +204,9 @@ class MemoryLedger:
             or row["status"] in UNSETTLED
             or (row["closed_at_wall"] is not None and row["closed_at_wall"] >= late)
             or row["created_at"] > cooldown_since
+            or row["created_at_wall"] > minute_ago
         ]
-        counted = usage_of(rows, day, snapshot_wall)
+        counted = usage_of(rows, day, snapshot_wall, wall)
         return replace(counted, notional_today_usd=counted.notional_today_usd + self._filled_past_intents(day))
 
     def _filled_past_intents(self, day: str) -> Decimal:
@@ -258,8 +261,12 @@ class MemoryLedger:
         return {**fill, **named, "settings_revision": decision.get("settings_revision")}
 
     def protection_attempts(self, symbols: Sequence[str]) -> dict[str, Attempts]:
-        mine = (row for row in self._rows(INTENTS) if row["kind"] == IntentKind.PROTECTION)
-        return attempts_of(row for row in mine if row["symbol"] in symbols)
+        found = []
+        for row in self._rows(DECISIONS):
+            if row["symbol"] in symbols and row["cycle_id"].startswith(PREFIX):
+                intent = next((one for one in self._rows(INTENTS) if one["decision_id"] == row["decision_id"]), {})
+                found.append({**row, "status": intent.get("status")})
+        return attempts_of(found)
 
     def protection_withheld(self) -> bool:
         events = (event for event, _ in (*self.store.switch_log, *self.events))
