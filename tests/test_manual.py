@@ -126,10 +126,10 @@ def test_an_urgent_order_does_not_wait_for_a_long_queue(world: World) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(broker, name)
 
-        def submit(self, spec: Any) -> Any:
+        def submit(self, *asked_for: Any) -> Any:
             if not world.sent():
                 world.say(keys.MANUAL_ORDERS, [*queue, asked("now", symbol="SPY", quantity=1, priority="CRITICAL")])
-            return send(spec)
+            return send(*asked_for)
 
     broker = world.rt.broker
     world.rt.__dict__["broker"] = Watching()
