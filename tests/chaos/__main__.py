@@ -75,9 +75,10 @@ def _keep(file: Path, outcome: Outcome) -> None:
 def _tell(console: Console, one: Outcome, took_s: float) -> None:
     if console.is_terminal:
         return
-    times = f"recovered {one.recovered_s} s, reconciled {one.reconciled_s} s"
-    console.print(f"{one.number:>2} {one.fault:<34} in flight {one.in_flight:>2} {one.caught:<6} {times}, "
-                  f"took {took_s:.0f} s{', off' if one.went_off else ''}", highlight=False)  # fmt: skip
+    times = f"recovered {one.recovered_s} s, reconciled {one.reconciled_s} s, took {took_s:.0f} s"
+    off = f", off {' '.join(one.tripped)}" if one.went_off else ""
+    console.print(f"{one.number:>2} {one.fault:<34} in flight {one.in_flight:>2} {one.caught:<6} {times}{off}",
+                  highlight=False)  # fmt: skip
     for violation in one.violations:
         console.print(f"   {violation}", style="red", markup=False)
 

@@ -205,7 +205,7 @@ class AtBroker(Fault):
 class AcceptedLate(Fault):
     """Orders are answered with 504 at once and reach the broker only later."""
 
-    late_s: float = 6.0
+    late_s: float = 4.0
     holds: bool = False
 
     def strike(self, system: System) -> None:

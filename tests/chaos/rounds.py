@@ -46,6 +46,7 @@ class Outcome:
     entries: int = 0
     exits: int = 0
     by_hand: int = 0
+    tripped: list[str] = field(default_factory=list)  # circuit breakers, which need a human
     violations: list[str] = field(default_factory=list)
 
     @property
@@ -108,6 +109,7 @@ class Rounds:
         self._until_handled()
         outcome.reconciled_s = self._since(healed, self._agrees, RECONCILED_S)
         outcome.went_off = not system.switch().on
+        outcome.tripped = system.tripped()
         self._judge(fault, outcome)
         for kind, count in self._kinds().items():
             setattr(outcome, kind, count - before[kind])

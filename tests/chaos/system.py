@@ -18,7 +18,7 @@ import redis
 import requests
 import sqlalchemy as sa
 
-from qbot import clock
+from qbot import clock, risk_watch
 from qbot.client import EmergencyKind, QBotClient
 from qbot.contract import keys
 from qbot.contract.board import connect
@@ -28,7 +28,7 @@ from qbot.market.calendar import market_hours
 from qbot.runtime import Runtime
 from qbot.session import Switch
 from qbot.settings import Settings
-from qbot.stack.stack import EXCHANGE_KEY, _of_this_stack
+from qbot.stack.stack import EXCHANGE_KEY, of_this_stack
 from qbot.store import state
 from qbot.store.engine import make_engine, transaction
 from qbot.store.tables import newest_cycle
@@ -48,9 +48,14 @@ COOLDOWN_MINUTES = 2.0  # of market time: as few as let each symbol be bought ag
 SECRET = EXCHANGE_KEY
 READ_S = 10.0
 CLOSES_SOON_S = 45.0  # of wall time: a round that needs an open market is over by then
-SESSION = {"buy_threshold_pct": 0.001, "sell_threshold_pct": 0.001, "max_position_per_trade": 5, "strategy": "MODERATE"}
+SESSION = {
+    "buy_threshold_pct": 0.001,
+    "sell_threshold_pct": 0.001,
+    "max_position_per_trade": 20,
+    "strategy": "MODERATE",
+}
 CONFIG = {
-    "ml_confidence_threshold": 0.5, "cash_reserve": 1_000, "max_position_size": 10, "max_daily_trades": 10**6,
+    "ml_confidence_threshold": 0.5, "cash_reserve": 1_000, "max_position_size": 20, "max_daily_trades": 10**6,
     "trading_capital": 10**9,
 }  # fmt: skip
 STRATEGY = {"use_ml_predictions": True, "use_technical_analysis": False, "diversification_target": 1_000}
@@ -97,6 +102,10 @@ class System:
         with transaction(self.rt.engine) as connection:
             return state.load_switch(connection)
 
+    def tripped(self) -> list[str]:
+        """Circuit breakers that wait for a human."""
+        return sorted(row["name"] for row in risk_watch.standing(self.rt).breakers)
+
     def cycle(self) -> tuple[datetime, str | None] | None:
         """When the newest cycle was, market time, and its error."""
         with self.rt.engine.connect() as connection:
@@ -135,6 +144,8 @@ class System:
         """The documented writes. A board that was emptied has lost the settings too."""
         if self.client.get(keys.BOT_STRATEGY).value is None or self.client.get(keys.RISK_SETTINGS).value is None:
             self.set_up()
+        if self.tripped():
+            risk_watch.resume(self.rt, "chaos")
         if self.switch().latched:
             self.client.release_emergency_stop(20.0)
         self.client.new_session()
@@ -226,7 +237,7 @@ def system(folder: Path, seed: int = 0) -> Iterator[System]:
         }  # fmt: skip
         whole.start()
         held.enter_context(_market_clock(whole.home / "clock.json"))
-        values = _of_this_stack(whole.settings, True)
+        values = of_this_stack(whole.settings, True)
         rt = Runtime(values, connect(values), make_engine(values.postgres_url))
         held.callback(rt.engine.dispose)
         client = QBotClient(port=values.redis_port, password=FRONTEND_PASSWORD, patience_s=1.0)
