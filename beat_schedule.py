@@ -67,6 +67,7 @@ ENTRIES = (
     Entry("update_backend_responses", 30, "misc"),
     Entry("sync_frontend_settings", 120, "misc"),
     Entry("market_status", 60, "misc"),
+    Entry("send_notifications", 60, "misc", soft_s=15.0),  # the net under the listener's lanes
     Entry("performance_calculator", 300, "misc", market=True),
     Entry("risk_engine", 60, "misc", market=True),  # not with those it may have to stop
     # `training`: minutes long, niced. The tick only asks whether a training is due, which is cheap; so often because a

@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from qbot import cli_contract
+from qbot.cli_resume import resume
 from qbot.cli_stop import stop
 from qbot.demo.command import demo
 from qbot.errors import ConfigError, QBotError, StackError
@@ -21,6 +22,7 @@ HELP = "QBot trades US equities on a paper account. Its data are in .qbot/main; 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.command()(demo)
 app.command()(stop)
+app.command()(resume)
 app.add_typer(cli_contract.app, name="contract")
 
 
@@ -69,6 +71,26 @@ def status() -> None:
     for each in json.loads(file.read_text())["processes"]:
         line = f"{each['name']:<18} {each['state']:<11} pid {each['pid'] or '-':<8}"
         typer.echo(f"  {line} up {each['uptime_s']:.0f} s   restarts {each['restarts']}")
+
+
+@app.command()
+def notify(test: Annotated[bool, typer.Option("--test", help="Send a message to every channel.")] = False) -> None:
+    """Show where alerts are sent, or try it. Exit status 1 when a channel does not take the message."""
+    from qbot import channels, notifying
+
+    names = channels.names_of(settings())
+    if not names:
+        typer.echo("No channel is set up.")
+        typer.echo("Set QBOT_NOTIFY_URLS in .env, as docs/notifications.md shows.")
+        raise typer.Exit(1)
+    if not test:
+        typer.echo(f"Alerts from {settings().notify_min_severity} on are sent to: {', '.join(names)}")
+        return
+    results = notifying.test(settings())
+    for name, problem in results:
+        typer.echo(f"{name}: sent" if problem is None else f"{name}: NOT sent: {problem}")
+    if any(problem is not None for _name, problem in results):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from qbot import (
     health,
     inputs,
     manual,
+    notifying,
     projections_ml,
     protecting,
     rebuild,
@@ -198,6 +199,11 @@ def system_heartbeat(rt: Runtime) -> None:
     """`system_status`: which parts are alive. How far the board has come is recorded, to tell if it goes back."""
     health.show_status(rt)
     continuity.note_revision(rt)
+
+
+def send_notifications(rt: Runtime) -> None:
+    """What the listener should have sent to a human and did not; alerts that are old go."""
+    notifying.deliver_overdue(rt)
 
 
 def market_status(rt: Runtime) -> None:
