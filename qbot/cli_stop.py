@@ -78,12 +78,12 @@ def stop(
     kind = EmergencyKind.CANCEL_ALL_ORDERS if cancel_all else kind
     quiet()
     found = installation.choose(demo)
-    values = _settings(found)
-    console.print(f"[bold]{WORDS[kind]}[/bold], at {_where(values)} ({found.name}).")
+    values = settings_of(found)
+    console.print(f"[bold]{WORDS[kind]}[/bold], at {where(values)} ({found.name}).")
     if not yes:
         typer.confirm("Go on?", abort=True)
     reached = Reached(False, False) if broker_only else _reach(values)
-    rt = _runtime(values, found, reached)
+    rt = runtime_of(values, found, reached)
     action = EmergencyAction(
         action=kind, reason=f"`qbot stop` by {getpass.getuser()}", timestamp=clock.wall_now(), session_id="terminal",
         confirmed=True, force=force,
@@ -105,7 +105,7 @@ def stop(
         raise typer.Exit(1)
 
 
-def _settings(found: installation.Installation) -> Settings:
+def settings_of(found: installation.Installation) -> Settings:
     """As the processes of that installation have them. Raises ConfigError without keys of a broker."""
     values = found.settings
     if (values.home / secrets.FILE).exists() or found.demo:
@@ -115,11 +115,11 @@ def _settings(found: installation.Installation) -> Settings:
     return values
 
 
-def _where(values: Settings) -> str:
+def where(values: Settings) -> str:
     return "its own paper exchange" if values.embedded_exchange else "Alpaca (paper account)"
 
 
-def _runtime(values: Settings, found: installation.Installation, reached: Reached) -> Runtime:
+def runtime_of(values: Settings, found: installation.Installation, reached: Reached) -> Runtime:
     """With nobody where nobody answered."""
     gone: dict[str, object] = {} if reached.redis else {"redis_port": NOWHERE}
     gone |= {} if reached.postgres else {"postgres_port": NOWHERE, "postgres_host": "127.0.0.1"}
