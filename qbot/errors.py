@@ -46,6 +46,10 @@ class AlreadyCommitted(QBotError):
     """Another run has committed this very cycle: nothing was written, nothing is sent. The next cycle is a new one."""
 
 
+class AdoptionRefused(QBotError):
+    """The broker's positions were not taken over: nothing was written. The message says what to do first."""
+
+
 class BoardUnavailable(QBotError):
     """Redis cannot be reached: entries stop, since neither session nor settings can be read."""
 

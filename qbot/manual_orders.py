@@ -22,6 +22,7 @@ from qbot.runtime import Runtime
 from qbot.store import ledger
 from qbot.store import manual_orders as store
 from qbot.store.engine import transaction
+from qbot.types import LEFT_BEHIND
 
 log = structlog.get_logger(__name__)
 Items = tuple[ManualOrder | MalformedOrder, ...]
@@ -35,6 +36,7 @@ AT_THE_VENUE = {
     "canceled": ManualOrderStatus.CANCELED,
     "expired": ManualOrderStatus.CANCELED,
     "replaced": ManualOrderStatus.CANCELED,
+    LEFT_BEHIND: ManualOrderStatus.CANCELED,
     "rejected": ManualOrderStatus.REJECTED,
 }
 

@@ -57,7 +57,8 @@ def reconcile(desk: Desk, at: datetime) -> Books:
     before = desk.broker.account()
     other = _other_account(desk, before, at)
     if other is not None:
-        return replace(snapshot(desk), other_account=other)
+        there = snapshot(desk)
+        return replace(there, drift=dict.fromkeys(there.positions, "of another account"), other_account=other)
     with desk.store.transaction() as ledger:
         since_orders = ledger.last_order_at() or BEGINNING
         awaited = ledger.oldest_without_order(at - AWAITED)

@@ -212,6 +212,7 @@ def drift(rt: Runtime, taken: Books) -> None:
     if taken.other_account is not None:
         title, message = "Another account answers", f"{taken.other_account}. {ACCOUNT_ADVICE}"
         control.raise_alert(rt, kind, Severity.CRITICAL, title, message)
+        return
     if taken.cash_drift_usd:
         with transaction(rt.engine) as connection:
             standing = account.standing_cash_drift(connection)

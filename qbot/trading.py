@@ -87,7 +87,7 @@ def cycle(
     """
     books = reconciliation.reconcile(desk, now)
     taken(books, protecting.protect(desk, books, now, market_open=hours.is_open))
-    if not switch.cycles or not hours.is_open or pending():
+    if not switch.cycles or not hours.is_open or pending() or books.other_account is not None:
         return Cycle(books, None, ())
     seen = view(books.positions)
     judged = decide(desk, settings, switch, hours, books, seen, now)

@@ -43,10 +43,14 @@ class TimeInForce(StrEnum):
 
 
 class TradingState(StrEnum):
-    """ACTIVE: all may pass. REDUCING: exits only. HALTED: a human's exits and resting stops only."""
+    """ACTIVE: all may pass. REDUCING: exits only. OFF: a human's orders only. HALTED: a human's exits only.
+
+    Cancels and resting stops pass in each of them.
+    """
 
     ACTIVE = "ACTIVE"
     REDUCING = "REDUCING"
+    OFF = "OFF"
     HALTED = "HALTED"
 
 
@@ -154,7 +158,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The broker's account. `account_id` and `number` are the venue's; None where it tells none."""
+    """The broker's account. `account_id` and `number` are the venue's; None where it tells none.
+
+    `blocked`: what the venue says stands against orders, in its own words.
+    """
 
     equity_usd: Decimal
     last_equity_usd: Decimal
@@ -162,6 +169,7 @@ class Account:
     buying_power_usd: Decimal
     account_id: str | None = None
     number: str | None = None
+    blocked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +269,8 @@ class BrokerOrder:
         return self.parent_id is not None or self.order_class == "oco"
 
 
-CLOSED_ORDER_STATUSES = frozenset({"filled", "canceled", "expired", "rejected", "replaced"})
+LEFT_BEHIND = "left_behind"  # QBot's own word: of an account that the ledger has left, its end is not known
+CLOSED_ORDER_STATUSES = frozenset({"filled", "canceled", "expired", "rejected", "replaced", LEFT_BEHIND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,8 +346,9 @@ class TradingConfig:
 class Usage:
     """What the caps count, as the ledger holds it inside the gate's transaction.
 
-    `selling`: shares of sales that the positions the gate looks at may not know yet; `protecting`: the same of OCOs that
-    protect. These use up no cap, like the legs of a bracket.
+    `selling`: shares of sales that the positions the gate looks at may not know yet; `protecting`: the same of OCOs
+    that protect. These use up no cap, like the legs of a bracket. `orders_last_minute` counts every intent, whatever
+    became of it, in wall time.
     """
 
     orders_today: int = 0
@@ -350,6 +360,7 @@ class Usage:
     unsettled: Mapping[str, frozenset[Side]] = field(default_factory=dict)
     selling: Mapping[str, Decimal] = field(default_factory=dict)
     protecting: Mapping[str, Decimal] = field(default_factory=dict)
+    orders_last_minute: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from qbot.contract.fields import (
     Usd,
 )
 from qbot.contract.payloads_orders import OrderSide
-from qbot.types import Source
+from qbot.types import LEFT_BEHIND, Source
 
 
 class Level(StrEnum):
@@ -91,6 +91,7 @@ _STATUS_OF_VENUE_WORD = {
     "canceled": ActiveOrderStatus.CANCELED,
     "expired": ActiveOrderStatus.CANCELED,
     "replaced": ActiveOrderStatus.CANCELED,
+    LEFT_BEHIND: ActiveOrderStatus.CANCELED,
     "rejected": ActiveOrderStatus.REJECTED,
 }
 

@@ -14,8 +14,9 @@ from sqlalchemy.engine import Connection
 
 from qbot import accounting
 from qbot.store import locks
-from qbot.store.tables import activities, adjustments, broker_accounts, equity, fills
-from qbot.types import Activity, Opening, Side
+from qbot.store.protocol import ABANDONED, CLOSED, UNSETTLED
+from qbot.store.tables import activities, adjustments, broker_accounts, equity, fills, intents, orders
+from qbot.types import LEFT_BEHIND, Activity, Opening, Side
 
 Row = Mapping[str, Any]
 CANCELED = "canceled"  # the venue's word for an activity that it took back
@@ -115,6 +116,21 @@ def _counts(now: Opening | None) -> sa.ColumnElement[bool]:
     if now is None or now.positions_from is None:
         return sa.true()
     return fills.c.at > now.positions_from
+
+
+def leave_behind(connection: Connection, order_ids: Sequence[str], wall: datetime, *, all_others: bool) -> None:
+    """Close orders that the broker does not know, and the intents behind them.
+
+    `all_others`: those too whose order was never seen. They went to an account that the ledger leaves.
+    """
+    mine = orders.c.broker_order_id.in_(list(order_ids))
+    connection.execute(orders.update().where(mine).values(status=LEFT_BEHIND))
+    why = "its order went to an account that the ledger has left"
+    sent = sa.and_(intents.c.broker_order_id.in_(list(order_ids)), intents.c.status.in_(UNSETTLED))
+    connection.execute(intents.update().where(sent).values(status=CLOSED, error=why, closed_at_wall=wall))
+    if all_others:
+        unseen = intents.update().where(intents.c.status.in_(UNSETTLED))
+        connection.execute(unseen.values(status=ABANDONED, error=why, closed_at_wall=wall))
 
 
 # --- cash ------------------------------------------------------------------------------------------------------------

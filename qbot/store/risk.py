@@ -152,6 +152,11 @@ def resume(connection: Connection, who: str, at: datetime, wall: datetime) -> No
     save(connection, State(at, wall, None, at, {}, before.report if before else None))
 
 
+def begin_anew(connection: Connection, at: datetime) -> None:
+    """Losses count from here: what came before was another account's, or money that came or went. Breakers stand."""
+    connection.execute(risk_state.update().values(baseline_at=at, peak_usd=None))
+
+
 def rejections(connection: Connection, since: datetime, count: int) -> list[bool]:
     """Of the last orders that were sent after `since`, oldest first, whether the venue rejected them."""
     refused = sa.or_(intents.c.status == REJECTED, orders.c.status == "rejected")
