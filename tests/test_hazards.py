@@ -13,10 +13,11 @@ from qbot import clock, control, emergency, limits, pipeline, risk
 from qbot.broker.alpaca import AlpacaBroker
 from qbot.contract import keys
 from qbot.errors import BrokerError, StoreUnavailable
+from qbot.risk_case import exposure_usd, position_value_usd
 from qbot.runtime import Runtime
 from qbot.store import ledger, state, tables
 from qbot.store.engine import transaction
-from qbot.types import Position, Source, Usage
+from qbot.types import IntentKind, Position, Proposal, Side, Source, TradingState, Usage
 from tests.support.runtime import CONFIG, World, limit_entry
 from tests.test_emergency import CANCEL, CLOSE, STOP, press, start, trading
 from tests.test_execution import posted
@@ -54,12 +55,12 @@ def test_an_exit_is_not_sent_when_its_stop_sold_the_shares_first(world: World) -
 
 def test_a_short_position_is_no_room_for_more_long_ones() -> None:
     market = risk.Market(
-        now=NEXT_MORNING, state=risk.TradingState.ACTIVE, latched=False, market_open=True, reconciled=True,
+        now=NEXT_MORNING, state=TradingState.ACTIVE, latched=False, market_open=True, reconciled=True,
         settings_problem=None, paper_problem=None, account=None, quotes={}, positions={"AAPL": short()}, open_orders=(),
     )  # fmt: skip
-    proposal = risk.Proposal("AAPL", risk.Side.BUY, Decimal(1), risk.IntentKind.ENTRY, Source.ML, Decimal(200))
+    proposal = Proposal("AAPL", Side.BUY, Decimal(1), IntentKind.ENTRY, Source.ML, Decimal(200))
     case = risk.Case(proposal, CONFIG, market, Usage(), 0)
-    assert (case.exposure_usd, case.position_value_usd) == (Decimal(1_000), Decimal(1_000))
+    assert (exposure_usd(case), position_value_usd(case)) == (Decimal(1_000), Decimal(1_000))
 
 
 def test_close_all_closes_short_positions_at_the_venue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,47 +215,3 @@ def test_an_entry_that_rested_overnight_counts_on_the_day_it_may_fill_and_on_the
     (fill,) = world.rows(tables.fills)
     assert world.intents() == {"AAPL buy": "closed"}
     assert traded_today(world) == fill["qty"] * fill["price_usd"]
-
-
-# --- protection that was lost ----------------------------------------------------------------------------------------
-
-
-def test_a_position_whose_exit_failed_after_its_stop_was_cancelled_is_told_to_a_human(world: World) -> None:
-    world.buy("AAPL", 2)
-    pipeline.reconcile_orders(world.rt)
-    assert world.alerts() == []
-    judged = world.commit(world.exit("AAPL"), cycle_id="c2")
-    world.exchange.fault("rate_limited", method="POST", path="/v2/orders", times=1)
-    world.send(judged)
-    assert (world.positions(), world.resting()) == ({"AAPL": Decimal(2)}, [])
-    pipeline.reconcile_orders(world.rt)
-    assert world.alerts() == [("CRITICAL", "A position is unprotected")]
-
-
-def test_what_is_left_after_a_part_was_sold_by_hand_is_told_to_a_human(world: World) -> None:
-    world.buy("AAPL", 5)
-    world.send(world.commit(replace(world.exit(source=Source.MANUAL), qty=Decimal(1)), cycle_id="m2"))
-    pipeline.reconcile_orders(world.rt)
-    assert (world.positions(), world.resting()) == ({"AAPL": Decimal(4)}, [])
-    assert world.alerts() == [("CRITICAL", "A position is unprotected")]
-
-
-def test_an_entry_that_is_cancelled_when_partly_filled_is_told_to_a_human(world: World) -> None:
-    venue = world.exchange.venue
-    assert venue is not None
-    venue.book.partial_one_in = 1
-    world.send(world.commit(world.entry("AAPL", 4)))
-    pipeline.reconcile_orders(world.rt)
-    assert world.alerts() == []  # the rest is on its way, and the protection comes with it
-    world.exchange.call("DELETE", "/v2/orders")
-    pipeline.reconcile_orders(world.rt)
-    assert world.positions()
-    assert world.alerts() == [("CRITICAL", "A position is unprotected")]
-
-
-def test_nobody_is_told_of_positions_that_were_never_meant_to_be_protected(world: World) -> None:
-    world.by_hand(symbol="MSFT", qty="1", side="buy")
-    world.send(world.commit(limit_entry(world, "AAPL", "-0.01", source=Source.MANUAL), cycle_id="m1"))
-    pipeline.reconcile_orders(world.rt)
-    assert set(world.positions()) == {"AAPL", "MSFT"}
-    assert world.alerts() == []

@@ -270,11 +270,14 @@ told_fills = st.builds(
     names, st.integers(0, 2), st.integers(1, 3).map(Decimal), st.sampled_from(list(Side)), seconds,
 )  # fmt: skip
 intents = st.builds(
-    lambda name, symbol, side, source, day, age: intent(
-        name, symbol=symbol, side=str(side), kind=str(IntentKind.ENTRY if side is Side.BUY else IntentKind.EXIT),
+    lambda name, symbol, side, kind, source, day, age: intent(
+        name, symbol=symbol, side=str(side), kind=str(IntentKind.ENTRY if side is Side.BUY else kind),
+        decision_id=f"p{name}-1:{name}" if side is Side.SELL and kind is IntentKind.PROTECTION else f"d:{name}",
+        spec={"order_type": "limit", "protects": "a", "stop_loss_usd": "95", "take_profit_usd": "110"},
         source=str(source), market_day=day, created_at=at(age), created_at_wall=WALL + timedelta(seconds=age),
     ),
-    names, st.sampled_from(SYMBOLS), st.sampled_from(list(Side)), st.sampled_from([Source.ML, Source.MANUAL]),
+    names, st.sampled_from(SYMBOLS), st.sampled_from(list(Side)),
+    st.sampled_from([IntentKind.EXIT, IntentKind.PROTECTION]), st.sampled_from([Source.ML, Source.MANUAL]),
     st.sampled_from([DAY, "2026-01-02"]), seconds,
 )  # fmt: skip
 unsent = st.sampled_from([protocol.IN_DOUBT, protocol.REJECTED, protocol.DENIED, protocol.ABANDONED])
@@ -285,6 +288,7 @@ steps = st.one_of(
     st.tuples(st.just("unsent"), st.tuples(names, unsent)),
     st.tuples(st.just("equity"), st.integers(0, 2)),
     st.tuples(st.just("switch"), st.booleans()),
+    st.tuples(st.just("withhold"), st.none()),
 )
 
 
@@ -292,7 +296,7 @@ def take(ledger: protocol.Ledger, what: str, value: Any, wall: datetime) -> Any:
     """One step; what it answers, an error by its name."""
     match what:
         case "add":
-            ledger.add_decisions([decision(f"d:{value['client_order_id']}")])
+            ledger.add_decisions([decision(value["decision_id"])])
             return ledger.add_intents([value])
         case "orders":
             return ledger.record_orders(value, wall)
@@ -303,6 +307,8 @@ def take(ledger: protocol.Ledger, what: str, value: Any, wall: datetime) -> Any:
         case "equity":
             money = Decimal(100)
             return ledger.record_equity(Account(money, money, money, money), at(value))
+        case "withhold":
+            return ledger.withhold_protection("why", wall)
         case _:
             return ledger.save_switch(Switch(on=value, epoch=int(value)), [Event.STARTED], wall)
 
@@ -322,7 +328,9 @@ def answers(ledger: protocol.Ledger, wall: datetime) -> Row:
         "net": ledger.net_quantities(),
         "last": (ledger.last_fill_at(), ledger.last_order_at()),
         "switch": ledger.load_switch(),
-        "left_alone": sorted(ledger.left_alone(SYMBOLS)),
+        "executions": ledger.executions(SYMBOLS),
+        "attempts": ledger.protection_attempts(SYMBOLS),
+        "withheld": ledger.protection_withheld(),
     }
 
 
