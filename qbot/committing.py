@@ -119,7 +119,7 @@ def decision_row(proposal: Proposal, verdict: Verdict, cycle_id: str, revision: 
         "action": str(proposal.side).upper(),
         "allowed": verdict.allowed,
         "refusal": verdict.refusal,
-        "message": verdict.message,
+        "message": proposal.why if proposal.why and verdict.allowed else verdict.message,
         "numbers": verdict.numbers,
         "signal": plain(proposal.signal) if proposal.signal else None,
         "forecast_id": proposal.signal.forecast_id if proposal.signal else None,

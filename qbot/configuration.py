@@ -162,6 +162,8 @@ def merge(found: Documents) -> TradingConfig:
         position_sizing=SizingMethod(_first(d.position_sizing, strategy.position_sizing_method)),
         excluded_tickers=frozenset(holdings.excluded_tickers or ()),
         preferred_sectors=frozenset(holdings.preferred_sectors or ()),
+        rebalance_enabled=holdings.rebalance_enabled is True,
+        rebalance_threshold_pct=_decimal(_first(float(d.rebalance_threshold_pct), holdings.rebalance_threshold)),
         paper_mode=config.paper_mode is not False,
         market_hours_check=session.market_hours_check is not False,
         trading_hours=_hours(session),
@@ -179,10 +181,6 @@ def declined(documents: Stored) -> dict[str, str]:
         found["use_grok_signals"] = "Grok has no key here: it is off, and gives no signal"
     if "grok_score_threshold" in strategy:
         found["grok_score_threshold"] = "Grok has no key here: there are no scores to compare with it"
-    if portfolio_settings.get("rebalance_enabled"):
-        found["rebalance_enabled"] = "rebalancing is not offered by this version"
-    if "rebalance_threshold" in portfolio_settings:
-        found["rebalance_threshold"] = "rebalancing is not offered by this version"
     unheard_of = portfolio.unheard_of(portfolio_settings.get("preferred_sectors", ()))
     if unheard_of:
         found["preferred_sectors"] = f"no known ticker is in {', '.join(unheard_of)}"

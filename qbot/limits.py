@@ -36,6 +36,8 @@ REPLAY_MIN_MAX_AGE_S = 30.0
 
 CPU_SAMPLE_S = 0.1  # a first measurement without a span is always 0; shorter ones jump
 
+SETTINGS_MAX_AGE_S = 300.0  # wall time: a run that hung so long judges by what a human may have changed since
+RISK_REPORT_MAX_AGE_S = 900  # market time, as for quotes: losses are as old as the report
 CLOCK_SKEW_S = 60  # a quote stamped further in the future than this is not believed
 
 # Losses have no documented key.
@@ -74,9 +76,14 @@ TRAINING_LIMIT_S = 900.0  # a training that has not ended by then hangs
 
 # Orders.
 PRICE_COLLAR_PCT = Decimal("0.02")  # a limit further than this from the last quote is a mistake
+FAT_FINGER_PCT = Decimal("0.5")  # of the last price: a sale under it lacks a digit; trading halts long before
+ORDERS_PER_MINUTE_MAX = 160  # what the venue takes beside the cancels: a strategy that wants more has run away
 MAX_ORDER_NOTIONAL_USD = Decimal("250000")  # fat-finger stop above any documented setting
 CLIENT_ORDER_ID_MAX = 128  # the venue's limit
-CANCELS_RESERVED_PER_MINUTE = 40  # of the venue's 200 requests a minute
+REQUESTS_PER_MINUTE = 200  # the venue's, over all processes of an account; its answers tell when it is another number
+CANCELS_RESERVED_PER_MINUTE = 40  # of these, for cancels and exits; the rest waits or is refused from there on
+UNTOLD_PER_MINUTE = 30  # of one process to a venue that does not tell what is left: a fifth of what is not reserved
+PACE_WAIT_S = 2.0  # so near, the next minute is waited for; else a task had better try again at its next tick
 
 PROTECT_AGAIN_S = 60.0  # market time: after each refusal of a protection it waits so much longer, up to …
 PROTECT_AGAIN_MAX_S = 1_800.0  # … this: a human has been told, and the venue need not be asked every minute
@@ -114,6 +121,10 @@ LISTENER_WARM_S = 15.0  # under the time after which servers close an idle conne
 LISTENER_SWITCH_S = 0.0005  # a thread with a stop in hand waits at most so long for the interpreter, not 5 ms
 LISTENER_POOL = 8  # connections to Postgres: each lane has one, the emergency two
 
+# Rebalancing.
+REBALANCE_MIN_DRIFT_PCT = Decimal("0.01")  # of the equity: whatever is set, less is the day's noise
+REBALANCE_MIN_USD = Decimal("100")  # a sale under that costs more in spread than it evens out
+
 # Alerts and notifications, in wall time.
 ALERTS_KEPT_DAYS = 30  # to look back on what went wrong
 NOTIFY_POLL_S = 2.0  # should a wake-up be lost; a human is told within 5 s
@@ -135,6 +146,7 @@ BROKER_TIMEOUT_S = (3.0, 10.0)
 assert MAX_DAY_LOSS_PCT < MAX_ROLLING_LOSS_PCT < MAX_DRAWDOWN_PCT < 1, "the shorter the span, the smaller the loss"
 assert HIGH_DRAWDOWN_PCT < MAX_DRAWDOWN_PCT, "positions shrink before entries stop"
 assert 1 - FRESH_SHARE_MIN < DATA_GAP_SHARE_MAX, "positions shrink before entries stop"
+assert CANCELS_RESERVED_PER_MINUTE + UNTOLD_PER_MINUTE < REQUESTS_PER_MINUTE
 assert SEND_GRACE_S < EXIT_LIFE_S < ABANDON_INTENT_S, "what may still be sent is not given up"
 assert NOTIFY_TIMEOUT_S < NOTIFY_LEASE_S, "nobody takes a message from one who is still at it"
 assert NOTIFY_PER_HOUR < NOTIFY_CRITICAL_PER_HOUR

@@ -109,6 +109,8 @@ def reason(row: Row) -> str:
         return "take-profit reached" if row["order_type"] == "limit" else "stop-loss reached"
     if row["source"] in (Source.MANUAL, Source.EMERGENCY):
         return f"{row['source']} order"
+    if row["source"] == Source.AUTOTRADING:
+        return str(row["message"])
     return "an order made outside QBot"
 
 

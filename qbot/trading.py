@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pandas as pd
 
-from qbot import committing, execution, limits, portfolio, protecting, reconciliation, risk, risk_market, sizing
+from qbot import (
+    clock,
+    committing,
+    execution,
+    limits,
+    portfolio,
+    protecting,
+    rebalancing,
+    reconciliation,
+    risk,
+    risk_market,
+    sizing,
+)
 from qbot.committing import Judged
 from qbot.control import Settings
 from qbot.desk import Desk
 from qbot.features import build_features, latest_rows
 from qbot.market.calendar import MarketHours
 from qbot.protecting import Protected
+from qbot.rebalancing import Excess, Plan
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.session import Switch
@@ -28,11 +41,13 @@ from qbot.types import (
     Forecast,
     IntentKind,
     OrderType,
+    Position,
     Proposal,
     Quote,
     RiskReport,
     Side,
     Signal,
+    Source,
     TradingConfig,
 )
 
@@ -116,7 +131,8 @@ def decide(
     desk: Desk, settings: Settings, switch: Switch, hours: MarketHours, books: Books, view: View, now: datetime
 ) -> list[Judged]:
     """Judge every signal of this moment; the allowed ones come back as committed orders, ready to be sent."""
-    wanted = propose(view, books, settings.config)
+    even_out = _plan(desk, settings, books, view, now)
+    wanted = propose(view, books, settings.config, even_out)
     cycle_id = f"{committing.CYCLE_PREFIX}{now:%Y%m%dT%H%M%S}"
     declined = [
         committing.hold_row(signal, cycle_id, settings.revision, now, refusal, why)
@@ -135,6 +151,19 @@ def decide(
     )
 
 
+def _plan(desk: Desk, settings: Settings, books: Books, view: View, now: datetime) -> Plan:
+    """What rebalancing wants, on books and settings that can be relied upon, within the session's hours."""
+    config = settings.config
+    off_hours = config.market_hours_check and not risk.within_trading_hours(config.trading_hours, now)
+    if not config.rebalance_enabled or off_hours or settings.problem or not books.reconciled:
+        return rebalancing.NOTHING
+    with desk.store.transaction() as ledger:
+        done = ledger.rebalanced(clock.market_day(now))
+    return rebalancing.plan(
+        config, books.account, books.positions, view.quotes, now, open_orders=books.open_orders, done_today=done
+    )
+
+
 def technicals_of(recent: pd.DataFrame) -> dict[str, Technical]:
     """The indicators at the newest bar of each symbol; empty without bars."""
     if recent.empty:
@@ -143,8 +172,11 @@ def technicals_of(recent: pd.DataFrame) -> dict[str, Technical]:
     return {str(s): Technical(100.0 * rsi) for s, rsi in zip(rows["symbol"], rows["rsi_14"], strict=True)}
 
 
-def propose(view: View, books: Books, config: TradingConfig) -> Wanted:
-    """Exits first, then entries: those in a preferred sector, then by the forecast move times the confidence in it."""
+def propose(view: View, books: Books, config: TradingConfig, even_out: Plan = rebalancing.NOTHING) -> Wanted:
+    """Exits first, then sales that even out the portfolio, then entries: of what there is too little of, in a preferred
+    sector, then by the forecast move times the confidence in it.
+    """
+    too_large = {excess.symbol for excess in even_out.sales}
     widths = {f.symbol: (f.high_return_pct - f.low_return_pct) / 2.0 / INTERVAL_80_SIGMAS for f in view.forecasts}
     factor = risk_factor(view.risk_report)
     exits: list[Proposal] = []
@@ -156,6 +188,8 @@ def propose(view: View, books: Books, config: TradingConfig) -> Wanted:
             declined.append((signal, "NO_SIGNAL", signal.reasons[0]))
         elif signal.action is Action.SELL and position is not None and position.qty > 0:
             exits.append(committing.exit_proposal(position, signal.source, signal))
+        elif signal.action is Action.BUY and signal.symbol in too_large:
+            declined.append((signal, "REBALANCED", f"{signal.reasons[0]}, but too large a part is held and sold"))
         elif signal.action is Action.SELL:
             declined.append((signal, "NOT_HELD", f"{signal.reasons[0]}, but no share is held to sell"))
         else:
@@ -165,8 +199,21 @@ def propose(view: View, books: Books, config: TradingConfig) -> Wanted:
                 entries.append(_entry(signal, quote, qty))
             else:
                 declined.append((signal, "SIZE_ZERO", f"{signal.reasons[0]}, but the size comes to no whole share"))
-    entries.sort(key=lambda entry: not portfolio.preferred(entry.symbol, config.preferred_sectors))  # stable
+    leaving = {proposal.symbol for proposal in exits}
+    exits += [_part(books.positions[one.symbol], one) for one in even_out.sales if one.symbol not in leaving]
+    entries.sort(  # stable
+        key=lambda entry: (
+            entry.symbol not in even_out.too_small,
+            not portfolio.preferred(entry.symbol, config.preferred_sectors),
+        )
+    )
     return Wanted(exits + entries, declined)
+
+
+def _part(position: Position, excess: Excess) -> Proposal:
+    """The sale of a part of a position. What protected all of it is put back for the rest."""
+    whole = committing.exit_proposal(position, Source.AUTOTRADING)
+    return replace(whole, qty=excess.qty, why=excess.why)
 
 
 def risk_factor(report: RiskReport | None) -> Decimal:

@@ -337,6 +337,8 @@ class TradingConfig:
     position_sizing: SizingMethod = SizingMethod.FIXED
     excluded_tickers: frozenset[str] = frozenset()
     preferred_sectors: frozenset[str] = frozenset()
+    rebalance_enabled: bool = False
+    rebalance_threshold_pct: Decimal = Decimal("0.05")
     paper_mode: bool = True
     market_hours_check: bool = True
     trading_hours: TradingHours = TradingHours()
@@ -401,6 +403,7 @@ class Proposal:
     take_profit_usd: Decimal | None = None
     stop_loss_usd: Decimal | None = None
     protects: str | None = None
+    why: str | None = None  # where no signal says it
 
     @property
     def notional_usd(self) -> Decimal:

@@ -444,9 +444,9 @@ export interface PortfolioSettings {
   readonly target_diversification?: number;
   /** Share of the portfolio in one position; fraction. (0 to 1) */
   readonly max_position_pct?: number;
-  /** Asks for rebalancing; not offered, and declined. */
+  /** Sell what has grown too large a part of the portfolio; off by default. */
   readonly rebalance_enabled?: boolean;
-  /** Drift that asks for rebalancing; fraction; declined. (0 to 1) */
+  /** How far over its target a position may lie; fraction of the portfolio; at least 0.01 counts. (0 to 1) */
   readonly rebalance_threshold?: number;
   /** Sector names; of one cycle's entries those in them come first. (at most 100 elements) */
   readonly preferred_sectors?: ReadonlyArray<string>;

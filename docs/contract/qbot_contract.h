@@ -591,9 +591,9 @@ namespace PortfolioSettings {
 inline constexpr char kTargetDiversification[] = "target_diversification";
 // number. Share of the portfolio in one position; fraction.
 inline constexpr char kMaxPositionPct[] = "max_position_pct";
-// boolean. Asks for rebalancing; not offered, and declined.
+// boolean. Sell what has grown too large a part of the portfolio; off by default.
 inline constexpr char kRebalanceEnabled[] = "rebalance_enabled";
-// number. Drift that asks for rebalancing; fraction; declined.
+// number. How far over its target a position may lie; fraction of the portfolio; at least 0.01 counts.
 inline constexpr char kRebalanceThreshold[] = "rebalance_threshold";
 // array of strings. Sector names; of one cycle's entries those in them come first.
 inline constexpr char kPreferredSectors[] = "preferred_sectors";

@@ -94,9 +94,11 @@ class PortfolioSettings(PartialPayload):
 
     target_diversification: Count | None = Field(None, description="Number of positions aimed at.")
     max_position_pct: Fraction | None = Field(None, description="Share of the portfolio in one position; fraction.")
-    rebalance_enabled: bool | None = Field(None, description="Asks for rebalancing; not offered, and declined.")
+    rebalance_enabled: bool | None = Field(
+        None, description="Sell what has grown too large a part of the portfolio; off by default."
+    )
     rebalance_threshold: Fraction | None = Field(
-        None, description="Drift that asks for rebalancing; fraction; declined."
+        None, description="How far over its target a position may lie; fraction of the portfolio; at least 0.01 counts."
     )
     preferred_sectors: Annotated[tuple[Name, ...], Field(max_length=100)] | None = Field(
         None, description="Sector names; of one cycle's entries those in them come first."

@@ -24,6 +24,7 @@ COMMITTED, IN_DOUBT, SENT, REJECTED, DENIED, CLOSED, ABANDONED = (
     "committed", "in_doubt", "sent", "rejected", "denied", "closed", "abandoned",
 )  # fmt: skip
 UNSETTLED = (COMMITTED, IN_DOUBT, SENT)
+MINUTE = timedelta(minutes=1)
 
 
 def lock_gate(connection: Connection) -> None:
@@ -31,18 +32,24 @@ def lock_gate(connection: Connection) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(locks.GATE)))
 
 
-def usage(connection: Connection, day: str, cooldown_since: datetime, snapshot_wall: datetime) -> Usage:
-    """What the caps count now.
+def usage(
+    connection: Connection, day: str, cooldown_since: datetime, snapshot_wall: datetime, wall: datetime | None = None
+) -> Usage:
+    """What the caps count at `wall`; at the moment of the snapshot if it is not given.
 
     An intent that closed after the account snapshot was taken still counts as reserved: the snapshot's cash does not
     know its fill yet.
     """
     late = intents.c.closed_at_wall >= snapshot_wall - timedelta(seconds=1)
     relevant = sa.or_(
-        intents.c.market_day == day, intents.c.status.in_(UNSETTLED), late, intents.c.created_at > cooldown_since
+        intents.c.market_day == day,
+        intents.c.status.in_(UNSETTLED),
+        late,
+        intents.c.created_at > cooldown_since,
+        intents.c.created_at_wall > (wall or snapshot_wall) - MINUTE,
     )
     rows = connection.execute(intents.select().where(relevant)).mappings().all()
-    counted = usage_of([dict(row) for row in rows], day, snapshot_wall)
+    counted = usage_of([dict(row) for row in rows], day, snapshot_wall, wall)
     return replace(counted, notional_today_usd=counted.notional_today_usd + _filled_past_intents(connection, day))
 
 
@@ -61,7 +68,7 @@ def _filled_past_intents(connection: Connection, day: str) -> Decimal:
     )
 
 
-def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime) -> Usage:
+def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime, wall: datetime | None = None) -> Usage:
     """The sums over intents: pure, so that it can be tested against the gate's own reckoning."""
     orders_today, notional = 0, Decimal(0)
     entries: dict[str, int] = {}
@@ -102,7 +109,8 @@ def usage_of(rows: Sequence[Row], day: str, snapshot_wall: datetime) -> Usage:
         if side is Side.SELL and _unknown_to_the_snapshot(row, snapshot_wall):
             selling[symbol] = selling.get(symbol, Decimal(0)) + row["qty"]
     total = sum(reserved.values(), Decimal(0))
-    return Usage(orders_today, notional, entries, last_entry, total, reserved, unsettled, selling, protecting)
+    lately = sum(row["created_at_wall"] > (wall or snapshot_wall) - MINUTE for row in rows)
+    return Usage(orders_today, notional, entries, last_entry, total, reserved, unsettled, selling, protecting, lately)
 
 
 def _unknown_to_the_snapshot(row: Row, snapshot_wall: datetime) -> bool:
@@ -139,6 +147,13 @@ def unsettled_intents(connection: Connection) -> list[Row]:
     """Intents whose order may still be on its way, oldest first."""
     query = intents.select().where(intents.c.status.in_(UNSETTLED)).order_by(intents.c.created_at_wall)
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def rebalanced(connection: Connection, day: str) -> frozenset[str]:
+    """Symbols of which a sale to even out the portfolio was committed on a New York day, whatever became of it."""
+    even = sa.and_(intents.c.market_day == day, intents.c.source == Source.AUTOTRADING)
+    query = sa.select(intents.c.symbol).where(even, intents.c.kind == IntentKind.EXIT)
+    return frozenset(connection.execute(query).scalars())
 
 
 def oldest_without_order(connection: Connection, since: datetime) -> datetime | None:

@@ -42,8 +42,10 @@ class PostgresLedger:
     def lock_gate(self) -> None:
         ledger.lock_gate(self.connection)
 
-    def usage(self, day: str, cooldown_since: datetime, snapshot_wall: datetime) -> Usage:
-        return ledger.usage(self.connection, day, cooldown_since, snapshot_wall)
+    def usage(
+        self, day: str, cooldown_since: datetime, snapshot_wall: datetime, wall: datetime | None = None
+    ) -> Usage:
+        return ledger.usage(self.connection, day, cooldown_since, snapshot_wall, wall)
 
     def add_decisions(self, rows: Sequence[Row]) -> None:
         try:
@@ -62,6 +64,9 @@ class PostgresLedger:
 
     def unsettled_intents(self) -> list[Row]:
         return ledger.unsettled_intents(self.connection)
+
+    def rebalanced(self, day: str) -> frozenset[str]:
+        return ledger.rebalanced(self.connection, day)
 
     def executions(self, symbols: Sequence[str]) -> list[Execution]:
         return protections.executions(self.connection, symbols)

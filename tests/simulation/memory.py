@@ -193,9 +193,7 @@ class MemoryLedger:
     def lock_gate(self) -> None:
         self._lock(locks.GATE)
 
-    def usage(
-        self, day: str, cooldown_since: datetime, snapshot_wall: datetime, wall: datetime | None = None
-    ) -> Usage:
+    def usage(self, day: str, cooldown_since: datetime, snapshot_wall: datetime, wall: datetime | None = None) -> Usage:
         late, minute_ago = snapshot_wall - timedelta(seconds=1), (wall or snapshot_wall) - MINUTE
         rows = [
             row
@@ -275,6 +273,11 @@ class MemoryLedger:
 
     def withhold_protection(self, why: str, wall: datetime) -> None:
         self.events.append((Event.UNPROTECTED, wall))
+
+    def rebalanced(self, day: str) -> frozenset[str]:
+        rows = [row for row in self._rows(INTENTS, self.store.by_day.get(day, {})) if row["market_day"] == day]
+        even = [row for row in rows if row["source"] == Source.AUTOTRADING and row["kind"] == IntentKind.EXIT]
+        return frozenset(row["symbol"] for row in even)
 
     def oldest_without_order(self, since: datetime) -> datetime | None:
         awaited = (COMMITTED, IN_DOUBT, ABANDONED)
