@@ -291,7 +291,7 @@ def test_a_split_is_a_drift_until_a_human_takes_the_position_over(world: World) 
     assert (row["qty_before"], row["qty"], row["who"], row["reason"]) == (2, 8, "a human", "AAPL split 4 for 1")
     world.by_hand(symbol="AAPL", side="sell", qty="8")
     assert world.reconcile().drift == {}
-    ((trip,),) = ([trip for trip in world_trips(world)],)
+    (trip,) = world_trips(world)
     assert (trip.qty, trip.entry_execution_id, trip.entry_price_usd) == (8, row["adjustment_id"], paid / 4)
     assert len(world.rows(tables.fills)) == 2  # what was before is still there
 

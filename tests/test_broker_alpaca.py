@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -184,6 +184,12 @@ def test_wrong_keys_are_a_refusal_that_says_so(world: World) -> None:
         stranger.submit(spec())
     assert caught.value.status == 401
     assert world.orders() == []
+
+
+def test_keys_of_a_live_account_on_a_paper_address_are_told_plainly(world: World) -> None:
+    stranger = AlpacaBroker(TradingClient("live-key", "of-a-live-account", url_override=world.exchange.url))
+    with pytest.raises(BrokerRejected, match="paper accounts, where the keys of a live one are refused"):
+        stranger.account()
 
 
 def test_a_duplicate_id_gives_the_order_that_has_it(world: World) -> None:
@@ -367,6 +373,30 @@ def test_fills_are_read_over_all_pages() -> None:
     assert [fill.execution_id for fill in found] == [f"o{number}:10" for number in range(250)]
     assert {fill.side for fill in found} == {Side.SELL}
     assert len(fake.asked) == 3
+
+
+def test_activities_are_read_as_the_venue_has_told_them() -> None:
+    """The first as it has been recorded, without a time of its own; the second as its OpenAPI has it."""
+    raws = [
+        {"activity_type": "DIV", "id": "20190801011955195::5f596936", "date": "2019-08-01", "net_amount": "1.02",
+         "symbol": "T", "cusip": "C00206R102", "qty": "2", "per_share_amount": "0.51"},
+        {"activity_type": "FEE", "activity_sub_type": "TAF", "id": "20250708000000000::1", "date": "2025-07-07",
+         "net_amount": "-0.01", "created_at": "2025-07-08T08:00:00Z", "status": "canceled", "description": "TAF fee"},
+        {"activity_type": "JNLS", "id": "20250709000000000::1", "date": "2025-07-09T00:00:00Z", "qty": "-3"},
+    ]  # fmt: skip
+    broker, fake = broker_of({"/account/activities": raws})
+    dividend, fee, shares = broker.activities_since(BEGINNING)
+    assert fake.asked[0][1]["category"] == "non_trade_activity"
+    assert (dividend.amount_usd, dividend.symbol, dividend.qty, dividend.status) == (
+        Decimal("1.02"),
+        "T",
+        2,
+        "executed",
+    )
+    assert dividend.at == datetime(2019, 8, 1, 1, 19, 55, tzinfo=UTC)
+    assert (fee.sub_kind, fee.status, fee.description, fee.qty) == ("TAF", "canceled", "TAF fee", None)
+    assert (fee.day, fee.at) == (date(2025, 7, 7), datetime(2025, 7, 8, 8, tzinfo=UTC))
+    assert (shares.qty, shares.amount_usd, shares.day) == (Decimal(-3), 0, date(2025, 7, 9))
 
 
 def test_one_execution_has_one_name_however_its_quantity_is_written() -> None:

@@ -18,6 +18,9 @@ Raw = dict[str, Any]
 UNREADABLE = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)  # what parsing raises on another form
 ORDERS_PAGE = 500
 ACTIVITIES_PAGE = 100
+NO_ORDERS_FLAGS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+ACTIVE = "ACTIVE"
+WRONG_KEYS = " (these keys are not accepted: QBot trades on paper accounts, where the keys of a live one are refused)"
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # before any account
 
 
@@ -109,7 +112,15 @@ def account(raw: Raw) -> Account:
         buying_power_usd=Decimal(raw["buying_power"]),
         account_id=raw.get("id"),
         number=raw.get("account_number"),
+        blocked=_blocked(raw),
     )
+
+
+def _blocked(raw: Raw) -> tuple[str, ...]:
+    """The flags that forbid orders; one that is neither true nor false counts as raised. A venue may leave them out."""
+    flags = tuple(flag for flag in NO_ORDERS_FLAGS if raw.get(flag, False) is not False)
+    status = raw.get("status", ACTIVE)
+    return flags if status == ACTIVE else (*flags, f"status {status}")
 
 
 def positions(raws: Sequence[Raw]) -> list[Position]:
@@ -187,6 +198,8 @@ def rejected(error: APIError) -> BrokerRejected:
     body = body if isinstance(body, dict) else {}
     code = body.get("code")
     message = body.get("message") or text[:200] or "no message"
+    if error.status_code == 401:
+        message += WRONG_KEYS
     return BrokerRejected(
         f"HTTP {error.status_code}: {message}",
         status=error.status_code or 0,
