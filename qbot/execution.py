@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from qbot import limits
+from qbot.broker.pace import urgent
 from qbot.broker.protocol import Broker
 from qbot.committing import AUTOMATIC, Order, unwanted
 from qbot.desk import Desk
@@ -51,7 +52,8 @@ def _send(desk: Desk, order: Order, shares: Shares, sent: Sent) -> None:
     try:
         fence()
         if order.spec.side is Side.SELL:
-            shares.ready(order)
+            with urgent():
+                shares.ready(order)
         answer = desk.broker.submit(order.spec, fence)
     except NotWanted as kept:
         sent.failed[name] = str(kept)
@@ -217,6 +219,7 @@ def entries_on_their_way(connection: Connection, wall: datetime, *, automatic_on
     return queries.entries_on_their_way(connection, wall - grace, wall + grace, by_hand)
 
 
+@urgent()
 def cancel_entries(broker: Broker, *, automatic_only: bool, asked: Set[str] = frozenset()) -> int:
     """Ask for a cancel of every open buy, or of those of the trading cycles; protective stops stay. Their number.
 

@@ -14,6 +14,7 @@ from decimal import ROUND_DOWN, Decimal
 import structlog
 
 from qbot import committing, execution, limits
+from qbot.broker.pace import urgent
 from qbot.desk import Desk
 from qbot.errors import AlreadyCommitted, BoardUnavailable, BrokerError, StoreUnavailable
 from qbot.market.calendar import market_hours
@@ -61,6 +62,7 @@ class Flattening:
     sold_by: dict[str, Side] = field(default_factory=dict)  # a short position is bought back
     asked_at_s: dict[str, float] = field(default_factory=dict)  # cancels, by the broker's id
 
+    @urgent()
     def run(self) -> str:
         """Sell everything; what came of it. Raises BrokerError naming what is still there after FLATTEN_WAIT_S."""
         desk, pause_s = self.desk, limits.RELEASE_POLL_S
@@ -173,6 +175,7 @@ class Flattening:
         return replace(sale, order_type=OrderType.LIMIT, limit_price_usd=limit, extended_hours=True)
 
 
+@urgent()
 def cancel_all(desk: Desk) -> int:
     """Cancel what is open now and look until it is. The number of orders. Raises BrokerError if some remain."""
     before = {order.broker_order_id for order in desk.broker.open_orders()}

@@ -18,10 +18,11 @@ from alpaca.trading.client import TradingClient
 from qbot import limits
 from qbot.broker import alpaca_wire as wire
 from qbot.broker.alpaca_wire import ACTIVITIES_PAGE, ORDERS_PAGE, UNREADABLE, Raw
+from qbot.broker.pace import Pace
 from qbot.broker.protocol import MarketClock, no_fence
 from qbot.errors import BrokerError, BrokerRejected, ConfigError, OrderInDoubt
 from qbot.settings import Settings
-from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position
+from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position, Side
 
 T = TypeVar("T")
 DUPLICATE_ID = "client_order_id must be unique"
@@ -46,6 +47,8 @@ class AlpacaBroker:
         harden(client, timeout_s)
         self._client = client
         self._lock = Lock()
+        self._pace = Pace()
+        client._session.hooks["response"].append(lambda answer, **_options: self._pace.heard(answer.headers))
 
     def clock(self) -> MarketClock:
         return self._get("/clock", wire.market_clock)
@@ -115,7 +118,7 @@ class AlpacaBroker:
             return self._client.post("/orders", body)
 
         try:
-            raw = self._call(post)
+            raw = self._call(post, pressing=spec.side is Side.SELL)
         except BrokerRejected as refused:
             if refused.status >= 500 or refused.status == TIMED_OUT:
                 raise OrderInDoubt(str(refused)) from refused
@@ -143,20 +146,20 @@ class AlpacaBroker:
 
     def cancel(self, broker_order_id: str) -> None:
         try:
-            self._call(lambda: self._client.delete(f"/orders/{broker_order_id}"))
+            self._call(lambda: self._client.delete(f"/orders/{broker_order_id}"), pressing=True)
         except BrokerRejected as refused:
             if refused.status not in (404, 422):  # gone, or already in a final state
                 raise
 
     def cancel_all(self) -> int:
-        answers = self._call(lambda: self._client.delete("/orders"))
+        answers = self._call(lambda: self._client.delete("/orders"), pressing=True)
         return sum(1 for answer in answers or [] if int(answer["status"]) == 200)
 
     def close_all(self, symbols: Sequence[str]) -> None:
         failed: list[BrokerError] = []
         for symbol in symbols:
             try:
-                self._call(partial(self._client.delete, f"/positions/{symbol}"))
+                self._call(partial(self._client.delete, f"/positions/{symbol}"), pressing=True)
             except BrokerError as error:
                 failed.append(error)
         if failed:
@@ -172,8 +175,9 @@ class AlpacaBroker:
         except UNREADABLE as broken:
             raise BrokerError(f"unreadable answer to {path}: {broken!r}") from broken
 
-    def _call(self, request: Callable[[], T]) -> T:
+    def _call(self, request: Callable[[], T], *, pressing: bool = False) -> T:
         """Run one request. Raises BrokerRejected on an HTTP error, BrokerError when there was no answer."""
+        self._pace.before(pressing=pressing)
         try:
             with self._lock:
                 return request()
