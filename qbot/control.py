@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
@@ -41,12 +42,16 @@ OTHER_INPUTS = tuple(  # what others write and is no setting
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The effective configuration with its revision, and the reasons why entries must wait, if there are any."""
+    """The effective configuration with its revision, and the reasons why entries must wait, if there are any.
+
+    Without `read_at_wall` they must wait too.
+    """
 
     config: TradingConfig
     revision: int
     invalid: str | None
     live_problem: str | None
+    read_at_wall: datetime | None = None
 
     @property
     def problem(self) -> str | None:
@@ -59,6 +64,7 @@ class Settings:
 
 def sync_settings(rt: Runtime) -> Settings:
     """Merge every settings key into the effective configuration; a change makes a new revision and is announced."""
+    read_at_wall = rt.wall()
     with transaction(rt.engine) as connection:
         locks.within(connection, locks.SETTINGS)  # as with the switch: no older view after a newer one, no change twice
         snapshot = rt.board.read_many(configuration.SOURCES)
@@ -72,7 +78,7 @@ def sync_settings(rt: Runtime) -> Settings:
             alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.WARNING, title, found.problem, about=about)
     if changed:
         _announce(rt, before.get("config", {}), readable, revision)
-    return Settings(found.config, revision, found.problem, live_problem(rt, found.config))
+    return Settings(found.config, revision, found.problem, live_problem(rt, found.config), read_at_wall)
 
 
 def live_problem(rt: Runtime, config: TradingConfig) -> str | None:

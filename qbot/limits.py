@@ -140,6 +140,12 @@ NOTIFY_SUMMARY_S = 600.0  # what was held back is told of together, ten minutes 
 NOTIFY_OVERDUE_S = 20.0  # so long nobody did it: the beat task does
 NOTIFY_DIRECT_ATTEMPTS = 3  # without Postgres nothing is remembered: it is tried at once or not at all
 
+# The trade stream, in wall time.
+STREAM_PING_S = 10.0  # the client's own time-out of an answer, 180 s, is three minutes without a fill
+STREAM_CHECK_S = 15.0  # a fill that REST brought, and the stream not within two of these, is one it lost
+STREAM_SHOW_S = 1.0  # the board follows a burst of events once a second: each time is two requests to the venue
+STREAM_TOLD_MAX = 10_000  # executions remembered: more than two days at the venue's limit of orders could bring
+
 # HTTP towards the broker: (connect, read). Longer than any answer seen, shorter than the emergency interval.
 BROKER_TIMEOUT_S = (3.0, 10.0)
 

@@ -36,11 +36,17 @@ def market(
         positions=books.positions,
         open_orders=books.open_orders,
         risk_report=report,
+        settings_at_wall=settings.read_at_wall,
     )
 
 
 def state(switch: Switch) -> TradingState:
-    """REDUCING: a circuit breaker tripped while trading, so that the exits of the cycles go on."""
+    """REDUCING: a circuit breaker tripped while trading, so that the exits of the cycles go on.
+
+    OFF: a human may still enter by hand. HALTED: nobody may.
+    """
     if switch.on:
         return TradingState.ACTIVE
-    return TradingState.REDUCING if switch.reducing else TradingState.HALTED
+    if switch.reducing:
+        return TradingState.REDUCING
+    return TradingState.HALTED if switch.latched else TradingState.OFF

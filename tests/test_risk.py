@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from qbot import limits, risk
-from qbot.risk import ENTRY_CHECKS, EXIT_CHECKS, Case, Market, evaluate, gate, worst_price
+from qbot.risk import CHECKS, RULES, Case, Market, evaluate, gate, worst_price
+from qbot.risk_case import Whose, whose
 from qbot.types import (
     IntentKind,
     OrderType,
     Proposal,
+    RiskReport,
     Side,
     Source,
     TradingConfig,
@@ -32,6 +34,7 @@ SECOND = timedelta(seconds=1)
 
 
 OPEN, UNUSED = market(), Usage()
+REPORT = RiskReport(NOW, D(1), (), (), D(0), D(0))
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,15 @@ class Scene:
     market: Market = OPEN
     usage: Usage = UNUSED
     trades_this_run: int = 0
+    allowed_this_run: frozenset[tuple[str, Side]] = frozenset()
 
     def verdict(self) -> Verdict:
         return evaluate(self.case())
 
     def case(self) -> Case:
-        return Case(self.proposal, self.config, self.market, self.usage, self.trades_this_run)
+        known_usd = self.usage.reserved_usd
+        run = (self.trades_this_run, known_usd if known_usd.is_finite() else D(0), self.allowed_this_run)
+        return Case(self.proposal, self.config, self.market, self.usage, *run)
 
     def proposing(self, **more: Any) -> Scene:
         return replace(self, proposal=replace(self.proposal, **more))
@@ -58,6 +64,9 @@ class Scene:
 
     def amid(self, **more: Any) -> Scene:
         return replace(self, market=replace(self.market, **more))
+
+    def reported(self, **more: Any) -> Scene:
+        return self.amid(risk_report=replace(REPORT, **more))
 
     def used(self, **more: Any) -> Scene:
         return replace(self, usage=replace(self.usage, **more))
@@ -69,43 +78,83 @@ class Scene:
 ENTRY = Scene(entry())
 HELD = market(positions={"AAPL": position()})
 EXIT = Scene(sale(), market=HELD)
+RESTING = {"order_type": OrderType.LIMIT, "take_profit_usd": D(110), "stop_loss_usd": D(95)}
+PROTECTION = EXIT.proposing(kind=IntentKind.PROTECTION, **RESTING)
 Spoil = Callable[[Scene], Scene]
 
-# One way to fail each check of an entry, in the order of the checks. Each spoils nothing but its own check.
+# One way to fail each check, in their order: what is spoilt, and of whose order.
 IN_ORDER: list[tuple[str, Spoil]] = [
     ("EMERGENCY_LATCHED", lambda s: s.amid(latched=True)),
+    ("BREAKER_TRIPPED", lambda s: s.reported(tripped=("drawdown", "data_gap"))),
     ("TRADING_OFF", lambda s: s.amid(state=TradingState.HALTED)),
     ("LIVE_NOT_ALLOWED", lambda s: s.amid(paper_problem="paper_mode is false")),
     ("SETTINGS_INVALID", lambda s: s.amid(settings_problem="not JSON")),
+    ("SETTINGS_STALE", lambda s: s.amid(settings_at_wall=NOW - timedelta(hours=1))),
     ("NOT_RECONCILED", lambda s: s.amid(reconciled=False)),
+    ("ACCOUNT_UNKNOWN", lambda s: s.amid(account=None)),
+    ("ACCOUNT_BLOCKED", lambda s: s.amid(account=replace(account(), blocked=("trading_blocked", "status X")))),
+    ("RISK_UNKNOWN", lambda s: s.amid(risk_report=None)),
     ("MARKET_CLOSED", lambda s: s.amid(market_open=False)),
     ("OUTSIDE_TRADING_HOURS", lambda s: s.configured(trading_hours=TradingHours(market_open=time(10, 1)))),
     ("QUANTITY_INVALID", lambda s: s.proposing(qty=D("0.5"))),
-    ("DIRECTION_INVALID", lambda s: s.proposing(side=Side.SELL)),
+    ("DIRECTION_INVALID", lambda s: s.proposing(side=Side.SELL if s.proposal.side is Side.BUY else Side.BUY)),
+    ("DUPLICATE_INTENT", lambda s: replace(s, allowed_this_run=frozenset({("AAPL", s.proposal.side)}))),
+    ("ORDER_PRICE_INVALID", lambda s: s.proposing(order_type=OrderType.STOP)),
     ("QUOTE_STALE", lambda s: s.amid(quotes={"AAPL": quote(age_s=3_600)})),
     ("PRICE_INVALID", lambda s: s.proposing(price_usd=D(0))),
     ("SIGNAL_MISSING", lambda s: s.proposing(signal=None)),
     ("PRICE_COLLAR", lambda s: s.proposing(limit_price_usd=D(103), order_type=OrderType.LIMIT)),
+    ("FAT_FINGER", lambda s: s.proposing(limit_price_usd=D("49.99"), order_type=OrderType.LIMIT)),
     ("EXCLUDED", lambda s: s.configured(excluded_tickers=frozenset({"AAPL"}))),
     ("DAY_LOSS", lambda s: s.amid(account=account(last_equity_usd="120000"))),
+    ("ROLLING_LOSS", lambda s: s.reported(rolling_loss_pct=D("0.10"))),
+    ("DRAWDOWN", lambda s: s.reported(drawdown_pct=D("0.15"))),
     ("COOLDOWN", lambda s: s.used(last_entry_at={"AAPL": NOW})),
+    ("TOO_MANY_ORDERS", lambda s: s.used(orders_last_minute=160)),
     ("MAX_TRADES_PER_RUN", lambda s: replace(s, trades_this_run=3)),
     ("MAX_DAILY_TRADES", lambda s: s.used(orders_today=50)),
     ("MAX_POSITION_PER_TICKER", lambda s: s.used(entries_today={"AAPL": 5})),
-    ("MAX_SHARES_PER_ORDER", lambda s: s.configured(max_position_per_trade=9)),
-    ("MAX_ORDER_NOTIONAL", lambda s: s),  # only a price can spoil it, and a price spoils other caps too: see below
-    ("ORDER_ON_ITS_WAY", lambda s: s.used(unsettled={"AAPL": frozenset({Side.BUY})})),
+    ("MAX_SHARES_PER_ORDER", lambda s: s.configured(max_position_per_trade=9, max_position_size=9)),
+    ("MAX_ORDER_NOTIONAL", lambda s: s.proposing(price_usd=D(30_000))),
+    ("ORDER_ON_ITS_WAY", lambda s: s.used(unsettled={"AAPL": frozenset({s.proposal.side})})),
     ("OPPOSITE_ORDER_OPEN", lambda s: s.amid(open_orders=[broker_order()])),
     ("TARGET_DIVERSIFICATION", lambda s: s.configured(target_diversification=0)),
     ("MAX_POSITION_PCT", lambda s: s.configured(max_position_pct=D("0.0099"))),
     ("DAILY_NOTIONAL_CAP", lambda s: s.configured(daily_notional_cap_usd=D(999))),
     ("TRADING_CAPITAL", lambda s: s.configured(trading_capital_usd=D(999))),
     ("CASH_RESERVE", lambda s: s.configured(cash_reserve_usd=D(99_001))),
+    ("NOT_HELD", lambda s: s.proposing(qty=D(11))),
+    ("LEVELS_INVALID", lambda s: s.proposing(stop_loss_usd=D(110))),
+    ("NOT_FREE", lambda s: s.used(protecting={"AAPL": D(1)})),
 ]
-NAMES = [name for name, _ in IN_ORDER]
-BLOCKING_AN_EXIT = {
-    "EMERGENCY_LATCHED", "TRADING_OFF", "MARKET_CLOSED", "QUANTITY_INVALID", "DIRECTION_INVALID", "ORDER_ON_ITS_WAY",
+SPOILS = dict(IN_ORDER)
+NAMES = list(SPOILS)
+# What a spoilt thing spoils besides: what is unknown is over every limit, and a large order is large for all of them.
+ALSO = {
+    "ACCOUNT_UNKNOWN": {"DAY_LOSS", "MAX_POSITION_PCT", "CASH_RESERVE"},
+    "RISK_UNKNOWN": {"ROLLING_LOSS", "DRAWDOWN"},
+    "QUANTITY_INVALID": {"NOT_HELD"},
+    "MAX_ORDER_NOTIONAL": {"MAX_POSITION_PCT", "DAILY_NOTIONAL_CAP", "TRADING_CAPITAL", "CASH_RESERVE"},
+}
+CYCLES_EXIT = {
+    "EMERGENCY_LATCHED", "TRADING_OFF", "MARKET_CLOSED", "QUANTITY_INVALID", "DIRECTION_INVALID", "DUPLICATE_INTENT",
+    "ORDER_PRICE_INVALID", "ORDER_ON_ITS_WAY", "NOT_HELD",
 }  # fmt: skip
+HUMANS_EXIT = {
+    "QUANTITY_INVALID", "DIRECTION_INVALID", "DUPLICATE_INTENT", "ORDER_PRICE_INVALID", "FAT_FINGER", "NOT_HELD",
+}  # fmt: skip
+PROTECTIONS = {"QUANTITY_INVALID", "DIRECTION_INVALID", "LEVELS_INVALID", "NOT_FREE"}
+ENTRIES = set(NAMES) - {"FAT_FINGER", "NOT_HELD", "LEVELS_INVALID", "NOT_FREE"}
+CYCLE_ALONE = {
+    "OUTSIDE_TRADING_HOURS", "SIGNAL_MISSING", "MAX_TRADES_PER_RUN", "ORDER_ON_ITS_WAY", "TARGET_DIVERSIFICATION",
+}  # fmt: skip
+REFUSED_BY: dict[Whose, tuple[Scene, set[str]]] = {
+    Whose.CYCLE_ENTRY: (ENTRY, ENTRIES),
+    Whose.HUMAN_ENTRY: (ENTRY.by_hand(), ENTRIES - CYCLE_ALONE),
+    Whose.CYCLE_EXIT: (EXIT, CYCLES_EXIT),
+    Whose.HUMAN_EXIT: (EXIT.by_hand(), HUMANS_EXIT),
+    Whose.PROTECTION: (PROTECTION, PROTECTIONS),
+}
 
 
 def refusal(scene: Scene) -> str | None:
@@ -113,58 +162,69 @@ def refusal(scene: Scene) -> str | None:
     found = scene.verdict()
     assert found.allowed is (found.refusal is None)
     assert found.message
+    assert found.numbers
+    assert all(isinstance(number, str) for number in found.numbers.values())
     return found.refusal
 
 
-def test_a_plain_order_passes_every_check() -> None:
-    assert ENTRY.verdict() == Verdict(True, None, "all checks passed", {"notional_usd": "1000", "checks": "28"})
-    assert EXIT.verdict().allowed
-    assert refusal(ENTRY.by_hand()) is None
+@pytest.mark.parametrize("asked", Whose)
+def test_a_plain_order_passes_every_check(asked: Whose) -> None:
+    scene, _ = REFUSED_BY[asked]
+    assert whose(scene.proposal) is asked
+    usd = "0" if asked is Whose.PROTECTION else "1000"
+    passed = {"notional_usd": usd, "checks": str(len(CHECKS[asked]))}
+    assert scene.verdict() == Verdict(True, None, "all checks passed", passed)
 
 
-def test_the_table_of_this_test_names_every_check() -> None:
-    assert len(IN_ORDER) == len(ENTRY_CHECKS)
-    assert len(set(NAMES)) == len(NAMES)
-    assert set(EXIT_CHECKS) - set(ENTRY_CHECKS) == {risk._held}
+def test_the_table_of_this_test_names_every_check_in_its_place() -> None:
+    assert [name for name, _ in IN_ORDER] == [next(name for name in rule.refusals if name in SPOILS) for rule in RULES]
+    assert len(IN_ORDER) == len(SPOILS) == len(RULES)
+    told = [name for rule in RULES for name in rule.refusals]
+    assert len(set(told)) == len(told)
 
 
-@pytest.mark.parametrize(("at", "name"), [(at, name) for at, name in enumerate(NAMES) if name != "MAX_ORDER_NOTIONAL"])
-def test_each_check_stands_in_its_place_and_names_itself(at: int, name: str) -> None:
-    case = IN_ORDER[at][1](ENTRY).case()
-    found = [check(case) for check in ENTRY_CHECKS]
-    told = {place: answer[0] for place, answer in enumerate(found) if answer is not None}
-    assert told == {at: name}
+@pytest.mark.parametrize("asked", Whose)
+def test_each_kind_of_order_meets_its_checks_and_no_others(asked: Whose) -> None:
+    _, refused = REFUSED_BY[asked]
+    assert list(CHECKS[asked]) == [rule.check for rule, name in zip(RULES, NAMES, strict=True) if name in refused]
+
+
+@pytest.mark.parametrize("asked", Whose)
+@pytest.mark.parametrize("name", NAMES)
+def test_each_check_refuses_by_its_own_name_whom_it_concerns(name: str, asked: Whose) -> None:
+    scene, refused = REFUSED_BY[asked]
+    case = SPOILS[name](scene).case()
+    found = [answer.name for check in CHECKS[asked] if (answer := check(case)) is not None]
+    if name in refused:
+        assert found[0] == name
+        assert set(found[1:]) <= ALSO.get(name, set())
+    else:
+        assert name not in found
 
 
 @pytest.mark.parametrize("at", range(len(IN_ORDER)))
 def test_the_first_check_that_refuses_is_the_one_that_is_told(at: int) -> None:
-    scene = ENTRY
-    for _, spoil in reversed(IN_ORDER[at:]):
-        scene = spoil(scene)
-    expected = NAMES[at] if NAMES[at] != "MAX_ORDER_NOTIONAL" else NAMES[at + 1]
-    assert refusal(scene) == expected
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_automatic_exit_passes_whatever_only_limits_new_risk(name: str) -> None:
-    spoiled = dict(IN_ORDER)[name](EXIT)
-    if name == "DIRECTION_INVALID":
-        spoiled = EXIT.proposing(side=Side.BUY)
-    elif name == "ORDER_ON_ITS_WAY":
-        spoiled = EXIT.used(unsettled={"AAPL": frozenset({Side.SELL})})
-    assert refusal(spoiled) == (name if name in BLOCKING_AN_EXIT else None)
+    for scene, refused in REFUSED_BY.values():
+        names = [name for name in NAMES[at:] if name in refused]
+        for name in reversed(names):
+            scene = SPOILS[name](scene)
+        assert refusal(scene) == (names[0] if names else None)
 
 
 @pytest.mark.parametrize("source", [Source.MANUAL, Source.EMERGENCY])
 def test_a_humans_exit_passes_whatever_is_wrong_with_the_world(source: Source) -> None:
     worst = EXIT.proposing(source=source, signal=None)
     for name, spoil in IN_ORDER:
-        if name not in ("QUANTITY_INVALID", "DIRECTION_INVALID"):
+        if name not in (*HUMANS_EXIT, *PROTECTIONS, "PRICE_COLLAR"):
             worst = spoil(worst)
     assert refusal(worst) is None
     assert refusal(worst.proposing(qty=D(11))) == "NOT_HELD"
     assert refusal(worst.proposing(qty=D("9.5"))) == "QUANTITY_INVALID"
     assert refusal(worst.proposing(side=Side.BUY)) == "DIRECTION_INVALID"
+
+
+def test_an_emergency_only_ever_sells() -> None:
+    assert refusal(ENTRY.proposing(source=Source.EMERGENCY)) == "DIRECTION_INVALID"
 
 
 # --- who may do what in which state ---------------------------------------------------------------------------------
@@ -175,10 +235,9 @@ def test_a_humans_exit_passes_whatever_is_wrong_with_the_world(source: Source) -
     [
         (TradingState.ACTIVE, False, {"auto", "human"}, {"auto", "human"}),
         (TradingState.REDUCING, False, set(), {"auto", "human"}),
-        (TradingState.HALTED, False, {"human"}, {"human"}),
-        (TradingState.ACTIVE, True, set(), {"human"}),
-        (TradingState.REDUCING, True, set(), {"human"}),
-        (TradingState.HALTED, True, set(), {"human"}),
+        (TradingState.OFF, False, {"human"}, {"human"}),
+        (TradingState.HALTED, False, set(), {"human"}),
+        *((state, True, set(), {"human"}) for state in TradingState),
         (None, False, set(), {"human"}),
         (TradingState.ACTIVE, None, set(), {"human"}),
     ],
@@ -190,15 +249,15 @@ def test_who_may_enter_and_exit_in_which_state(
         placed = scene.amid(state=state, latched=latched)
         passed = {who for who, one in (("auto", placed), ("human", placed.by_hand())) if one.verdict().allowed}
         assert passed == expected
+    assert refusal(PROTECTION.amid(state=state, latched=latched)) is None
 
 
-def test_a_manual_entry_is_spared_only_what_concerns_automatic_trading() -> None:
-    spared = {
-        "TRADING_OFF", "OUTSIDE_TRADING_HOURS", "SIGNAL_MISSING", "MAX_TRADES_PER_RUN", "MAX_SHARES_PER_ORDER",
-        "ORDER_ON_ITS_WAY", "TARGET_DIVERSIFICATION", "MAX_ORDER_NOTIONAL",
-    }  # fmt: skip
-    assert {name for name, spoil in IN_ORDER if refusal(spoil(ENTRY.by_hand())) is None} == spared
-    assert refusal(ENTRY.by_hand().configured(max_position_size=9)) == "MAX_SHARES_PER_ORDER"
+def test_a_tripped_breaker_lets_exits_pass_and_nobody_enter() -> None:
+    tripped = {"tripped": ("rolling_loss",), "factor": D(0), "reasons": ("breaker_rolling_loss",)}
+    for scene in (ENTRY, ENTRY.by_hand()):
+        assert refusal(scene.reported(**tripped)) == "BREAKER_TRIPPED"
+    for scene in (EXIT, EXIT.by_hand(), PROTECTION):
+        assert refusal(scene.reported(**tripped)) is None
 
 
 # --- exact boundaries -----------------------------------------------------------------------------------------------
@@ -360,19 +419,22 @@ def test_shares_that_are_being_sold_are_not_sold_again() -> None:
 def test_a_human_who_asks_twice_in_one_moment_sells_once() -> None:
     twice = [sale(source=Source.MANUAL, signal=None), sale(source=Source.MANUAL, signal=None)]
     judged = gate(twice, CONFIG, HELD, Usage())
-    assert [verdict.refusal for _, verdict in judged] == [None, "NOT_HELD"]
-    halves = [sale(qty="5", source=Source.MANUAL, signal=None)] * 3
-    judged = gate(halves, CONFIG, HELD, Usage())
-    assert [verdict.refusal for _, verdict in judged] == [None, None, "NOT_HELD"]
+    assert [verdict.refusal for _, verdict in judged] == [None, "DUPLICATE_INTENT"]
+    used, half, told = Usage(), sale(qty="5", source=Source.MANUAL, signal=None), []
+    for _ in range(3):  # each order of a human is a run of its own
+        ((proposal, verdict),) = gate([half], CONFIG, HELD, used)
+        used = risk.reserve(used, proposal, NOW) if verdict.allowed else used
+        told.append(verdict.refusal)
+    assert told == [None, None, "NOT_HELD"]
 
 
 def test_one_run_trades_a_symbol_once_in_each_direction() -> None:
     config = replace(CONFIG, cooldown_minutes=0.0, max_trades_per_run=10)
     holding = market(positions={"AAPL": position(qty="20")})
     judged = gate([sale(), sale(), entry()], config, holding, Usage())
-    assert [verdict.refusal for _, verdict in judged] == [None, "ORDER_ON_ITS_WAY", "OPPOSITE_ORDER_OPEN"]
+    assert [verdict.refusal for _, verdict in judged] == [None, "DUPLICATE_INTENT", "OPPOSITE_ORDER_OPEN"]
     judged = gate([entry(), entry()], config, market(), Usage())
-    assert [verdict.refusal for _, verdict in judged] == [None, "ORDER_ON_ITS_WAY"]
+    assert [verdict.refusal for _, verdict in judged] == [None, "DUPLICATE_INTENT"]
 
 
 def test_exits_use_up_the_trades_of_a_run_but_are_never_refused_for_it() -> None:
@@ -450,7 +512,13 @@ def test_no_number_anywhere_else_is_denied_too(value: Decimal) -> None:
     assert refusal(ENTRY.amid(quotes={"AAPL": replace(quote(), price_usd=value)})) == "QUOTE_MISSING"
     assert refusal(ENTRY.proposing(qty=value)) == "QUANTITY_INVALID"
     assert refusal(ENTRY.proposing(price_usd=value)) == "PRICE_INVALID"
-    assert refusal(ENTRY.proposing(limit_price_usd=value)) == "PRICE_COLLAR"
+    assert refusal(ENTRY.proposing(limit_price_usd=value)) == "ORDER_PRICE_INVALID"
+    assert refusal(EXIT.proposing(stop_price_usd=value)) == "ORDER_PRICE_INVALID"
+    assert refusal(PROTECTION.proposing(stop_loss_usd=value)) == "LEVELS_INVALID"
+    assert refusal(PROTECTION.used(protecting={"AAPL": value})) == "NOT_FREE"
+    assert refusal(ENTRY.reported(factor=value)) == "RISK_UNKNOWN"
+    assert refusal(ENTRY.reported(rolling_loss_pct=value)) == "ROLLING_LOSS"
+    assert refusal(ENTRY.reported(drawdown_pct=value)) == "DRAWDOWN"
     assert refusal(ENTRY.amid(positions={"MSFT": odd})) == "TRADING_CAPITAL"
     assert refusal(ENTRY.amid(positions={"AAPL": replace(odd, symbol="AAPL")})) == "MAX_POSITION_PCT"
     assert refusal(ENTRY.used(notional_today_usd=value)) == "DAILY_NOTIONAL_CAP"
@@ -470,7 +538,7 @@ def test_an_account_with_nothing_in_it_yesterday_cannot_be_judged(last_equity: s
 def test_a_price_that_cannot_be_is_none(price: str) -> None:
     assert refusal(ENTRY.amid(quotes={"AAPL": quote(price=price)})) == "QUOTE_MISSING"
     assert refusal(ENTRY.proposing(price_usd=D(price))) == "PRICE_INVALID"
-    assert refusal(ENTRY.proposing(limit_price_usd=D(price))) == "PRICE_COLLAR"
+    assert refusal(ENTRY.proposing(limit_price_usd=D(price))) == "ORDER_PRICE_INVALID"
 
 
 def test_an_exit_passes_without_a_known_price_and_then_uses_up_nothing() -> None:

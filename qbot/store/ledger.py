@@ -297,6 +297,11 @@ def record_equity(
     connection.execute(insert(equity).values(**values).on_conflict_do_nothing())
 
 
+def execution_ids(connection: Connection, since: datetime) -> set[str]:
+    """Names of the executions that took place after `since`."""
+    return set(connection.execute(sa.select(fills.c.execution_id).where(fills.c.at > since)).scalars())
+
+
 def equity_curve(connection: Connection, since: datetime) -> list[tuple[datetime, Decimal]]:
     """Equity over time, oldest first."""
     query = sa.select(equity.c.at, equity.c.equity_usd).where(equity.c.at >= since).order_by(equity.c.at)

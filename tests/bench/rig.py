@@ -31,7 +31,17 @@ from qbot.stack import environment
 from qbot.stack.stack import _of_this_stack
 from qbot.store import state
 from qbot.store.engine import make_engine, transaction
-from qbot.types import IntentKind, OrderType, Proposal, Side, Source, TimeInForce, TradingConfig, TradingState
+from qbot.types import (
+    IntentKind,
+    OrderType,
+    Proposal,
+    RiskReport,
+    Side,
+    Source,
+    TimeInForce,
+    TradingConfig,
+    TradingState,
+)
 from tests.bench.watched_exchange import ARRIVALS
 from tests.support.runtime import quote_of, signal
 from tests.support.servers import wait_until
@@ -156,7 +166,8 @@ class Rig:
             now=now, state=TradingState.ACTIVE, latched=False, market_open=True, reconciled=True,
             settings_problem=None, paper_problem=None, account=books.account,
             quotes={symbol: quote_of(symbol, str(limit), now) for symbol, limit in limits.items()},
-            positions={}, open_orders=(),
+            positions={}, open_orders=(), settings_at_wall=self.rt.wall(),
+            risk_report=RiskReport(now, Decimal(1), (), (), Decimal(0), Decimal(0)),
         )  # fmt: skip
         entries = [_entry(symbol, limit, now) for symbol, limit in limits.items()]
         return committing.commit(

@@ -35,6 +35,7 @@ from qbot.types import (
     OrderType,
     Proposal,
     Quote,
+    RiskReport,
     Side,
     Signal,
     Source,
@@ -266,7 +267,8 @@ class World:
             "now": rt.market(), "state": TradingState.ACTIVE, "latched": False, "market_open": True,
             "reconciled": True, "settings_problem": None, "paper_problem": None, "account": books.account,
             "quotes": rt.data.latest(symbols, rt.wall()), "positions": books.positions,
-            "open_orders": books.open_orders,
+            "open_orders": books.open_orders, "settings_at_wall": rt.wall(),
+            "risk_report": RiskReport(rt.market(), Decimal(1), (), (), Decimal(0), Decimal(0)),
         }  # fmt: skip
         market = risk.Market(**{**fine, **more})
         return committing.commit(

@@ -17,6 +17,7 @@ from qbot.types import (
     Position,
     Proposal,
     Quote,
+    RiskReport,
     Side,
     Signal,
     Source,
@@ -105,6 +106,9 @@ def market(**more: Any) -> Market:
         "quotes": {symbol: quote(symbol) for symbol in ("AAPL", "MSFT", "SPY")},
         "positions": {},
         "open_orders": (),
+        "risk_report": RiskReport(NOW, Decimal(1), (), (), Decimal(0), Decimal(0)),
+        "settings_at_wall": NOW,
+        "wall": NOW,
     }
     return Market(**{**values, **more})
 
