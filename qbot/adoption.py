@@ -13,7 +13,7 @@ from decimal import Decimal
 import structlog
 from sqlalchemy.engine import Connection, Engine
 
-from qbot import accounting
+from qbot import accounting, limits
 from qbot.desk import Desk
 from qbot.errors import AdoptionRefused
 from qbot.performance import Lot
@@ -51,10 +51,17 @@ class Plan:
     at: datetime  # the venue's own time: what filled until then stands in the positions
 
     @property
+    def cash_differs(self) -> bool:
+        """Whether the ledger makes the cash another sum than the broker, by more than a cent."""
+        if self.cash_expected_usd is None:
+            return False
+        return abs(self.account.cash_usd - self.cash_expected_usd) > limits.CASH_TOLERANCE_USD
+
+    @property
     def needed(self) -> bool:
-        """Whether anything would be different afterwards."""
-        cash = self.cash_expected_usd is not None and self.cash_expected_usd != self.account.cash_usd
-        return cash or self.other_account is not None or any(one.before != one.after for one in self.changes)
+        """Whether anything does not agree."""
+        uneven = any(one.before != one.after for one in self.changes)
+        return uneven or self.cash_differs or self.other_account is not None
 
 
 def plan(desk: Desk, engine: Engine) -> Plan:
@@ -71,6 +78,8 @@ def plan(desk: Desk, engine: Engine) -> Plan:
         ours = accounts.net_quantities(connection)
         believed = ledger.open_orders(connection)
         expected = accounts.expected_cash(connection)
+        if expected is not None:  # with what the next reconcile would take over by itself
+            expected += sum((one.amount_usd for one in accounts.unrecorded(connection, activities)), Decimal(0))
     gone = [row for row in believed if row["broker_order_id"] not in resting]
     unknown = [row["broker_order_id"] for row in gone if desk.broker.order_by_client_id(row["client_order_id"]) is None]
     changes = [_change(symbol, ours, held) for symbol in sorted(ours.keys() | held.keys())]
@@ -103,7 +112,7 @@ def adopt(engine: Engine, found: Plan, who: str, reason: str, at: datetime, wall
         accounts.record_activities(connection, found.activities)
         accounts.set_opening_cash(connection, found.account.cash_usd - accounts.cash_flow(connection))
         accounts.leave_behind(connection, found.left_behind, wall, all_others=found.other_account is not None)
-        if found.other_account is not None or found.cash_expected_usd != found.account.cash_usd:
+        if found.other_account is not None or found.cash_differs:
             risk.begin_anew(connection, at)
     log.warning("adopted", who=who, reason=reason, opening=number, account=found.account.number)
     return number

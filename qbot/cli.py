@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from qbot import cli_contract
+from qbot import cli_account, cli_contract
+from qbot.cli_explain import explain
 from qbot.cli_resume import resume
 from qbot.cli_stop import stop
 from qbot.demo.command import demo
@@ -23,6 +24,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(demo)
 app.command()(stop)
 app.command()(resume)
+app.command()(explain)
+app.add_typer(cli_account.app, name="account")
 app.add_typer(cli_contract.app, name="contract")
 
 

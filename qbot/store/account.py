@@ -177,6 +177,13 @@ def record_activities(connection: Connection, seen: Sequence[Activity]) -> None:
     connection.execute(upsert.on_conflict_do_update(index_elements=["activity_id"], set_=changed), rows)
 
 
+def unrecorded(connection: Connection, seen: Sequence[Activity]) -> list[Activity]:
+    """Those of the activities that were not taken over yet, and count."""
+    ids = sa.select(activities.c.activity_id).where(activities.c.activity_id.in_([one.activity_id for one in seen]))
+    known = set(connection.execute(ids).scalars())
+    return [one for one in seen if one.activity_id not in known and one.status != CANCELED]
+
+
 def last_activity_at(connection: Connection) -> datetime | None:
     """When the newest activity of this opening was made."""
     now = opening(connection)
