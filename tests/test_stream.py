@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -11,15 +12,19 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from qbot import committing, stream
+from qbot import committing, limits, stream
 from qbot.contract import keys
+from qbot.errors import StackError
 from qbot.exchange import wire as venue_wire
+from qbot.runtime import Runtime
 from qbot.settings import Settings
-from qbot.store import ledger, tables
+from qbot.store import ledger, locks, tables
 from qbot.store.engine import transaction
-from tests.support.exchange import KEY, SECRET
-from tests.support.runtime import World
+from tests.chaos import proxy
+from tests.chaos.toxics import Kind, Toxic
+from tests.support.runtime import WALL, World
 from tests.support.servers import wait_until
 
 Event = dict[str, Any]
@@ -116,12 +121,13 @@ def test_a_lost_event_is_made_up_for_by_the_next_reconcile(world: World) -> None
     assert ledger_state(world)[:4] == ("filled", Decimal(4), ledger_state(world)[2], "closed")
 
 
-def test_a_fill_is_on_the_board_as_soon_as_the_stream_tells_of_it(world: World) -> None:
+def test_what_the_stream_told_of_is_on_the_board(world: World) -> None:
     with listened(world) as told:
         world.send(world.commit(world.entry("AAPL", 2)))
         world.orders()
     for event in told:
         stream.record(world.rt, event)
+    stream.show(world.rt)
     (position,), (trade,) = world.told(keys.PORTFOLIO_POSITIONS), world.told(keys.TRADES_LOG)
     assert (position.ticker, position.qty) == ("AAPL", Decimal(2))
     assert (trade.ticker, trade.side, trade.qty, trade.order_id) == ("AAPL", "buy", 2, world.sent()[0]["id"])
@@ -152,7 +158,8 @@ def test_without_postgres_or_broker_an_event_is_lost_and_the_listener_lives_on(w
     assert world.rows(tables.fills) == []
     world.exchange.fault("server_error", method="GET")
     for event in events:
-        stream.record(world.rt, event)  # recorded, though it cannot be shown
+        stream.record(world.rt, event)
+    stream.show(world.rt)  # recorded, though it cannot be shown
     stream.reconcile(world.rt)
     world.exchange.clear_faults()
     stream.reconcile(world.rt)
@@ -160,25 +167,23 @@ def test_without_postgres_or_broker_an_event_is_lost_and_the_listener_lives_on(w
 
 
 @contextmanager
-def listening(world: World) -> Iterator[stream.Stream]:
+def listening(world: World, rt: Runtime | None = None) -> Iterator[stream.Stream]:
     """The real client on the real websocket, in a thread."""
-    client = stream.Stream(KEY, SECRET, paper=True, raw_data=True, url_override=stream.url(world.rt.settings))  # type: ignore[arg-type]
-    client.rt = world.rt
+    made: list[stream.Stream] = []
 
-    async def on_event(message: Event) -> None:
-        stream.record(world.rt, message["data"])
+    async def run() -> None:
+        made.append(stream.Stream(rt or world.rt))
+        await made[0]._run_forever()
 
-    client.subscribe_trade_updates(on_event)
-    thread = threading.Thread(target=client.run, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
     venue = world.exchange.venue
     assert venue is not None
     try:
-        wait_until(lambda: venue.hub.listeners == 1, "the stream", 20)
-        yield client
+        wait_until(lambda: bool(made) and made[0].told.since is not None, "the stream", 20)
+        yield made[0]
     finally:
-        client._should_run = False
-        client._stop_stream_queue.put_nowait({"should_stop": True})
+        made[0].stop()
         thread.join(15)
         assert not thread.is_alive()
 
@@ -201,3 +206,133 @@ def test_over_the_real_websocket_fills_arrive_and_a_connect_catches_up_with_what
 def test_only_the_embedded_exchange_has_another_address() -> None:
     assert stream.url(Settings(_env_file=None)) is None
     assert stream.url(Settings(_env_file=None, alpaca_url="http://127.0.0.1:6390")) == "ws://127.0.0.1:6390/stream"
+
+
+# --- noticing what it does not tell ----------------------------------------------------------------------------------
+
+
+def test_a_fill_that_others_brought_is_missed_when_two_looks_do_not_find_it_told() -> None:
+    told = stream.Told()
+    told.listening(WALL)
+    told.note("a")
+    assert told.missed({"a", "b"}) == set()  # it may be on its way
+    told.note("b")
+    assert told.missed({"a", "b", "c"}) == set()
+    assert told.missed({"a", "b", "c"}) == {"c"}
+    told.listening(WALL)
+    assert told.missed({"c"}) == set()
+
+
+def test_what_is_remembered_of_the_stream_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STREAM_TOLD_MAX", 2)
+    told = stream.Told()
+    for name in "abc":
+        told.note(name)
+    told.missed({"a", "b", "c"})
+    assert told.missed({"a", "b", "c"}) == {"a"}
+
+
+def test_a_silent_stream_is_told_to_a_human_and_connects_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lesson 6: connected, and not a word."""
+    monkeypatch.setattr(limits, "STREAM_CHECK_S", 0.2)
+    with listening(world) as client:
+        world.exchange.fault("silent_stream")
+        world.market.advance(seconds=5)
+        world.send(world.commit(world.entry("AAPL", 2)))
+        first = client.told.since
+        world.reconcile()
+        eventually(lambda: [title for _, title in world.alerts() if "silent" in title], "the alert")
+        world.exchange.clear_faults()
+        eventually(lambda: client.told.since not in (None, first), "the next connection")
+        world.market.advance(seconds=5)
+        world.send(world.commit(world.entry("MSFT", 1), cycle_id="c2"))
+        eventually(lambda: world.intents()["MSFT buy"] == "closed", "its events")
+    assert sum("silent" in title for _, title in world.alerts()) == 1
+
+
+def test_a_stream_that_tells_is_not_called_silent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STREAM_CHECK_S", 0.05)
+    with listening(world) as client:
+        world.market.advance(seconds=5)
+        world.send(world.commit(world.entry("AAPL", 2)))
+        eventually(lambda: world.intents() == {"AAPL buy": "closed"}, "the fill")
+        since = client.told.since
+        threading.Event().wait(0.4)
+        assert client.told.since == since
+    assert world.alerts() == []
+
+
+def test_without_postgres_nothing_is_compared(world: World) -> None:
+    told = stream.Told()
+    assert stream.silent(world.rt, told) is False  # not connected
+    told.listening(world.market())
+    assert stream.silent(world.without_postgres(), told) is False
+    assert stream.silent(world.rt, told) is False
+
+
+def test_a_line_that_carries_nothing_any_more_is_left_after_two_pings(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-open: the connection stands, and nobody answers."""
+    monkeypatch.setattr(limits, "STREAM_PING_S", 0.3)
+    with proxy.running(proxy.Proxy(int(world.exchange.url.rsplit(":", 1)[1]))) as line:
+        rt = world.another(alpaca_url=f"http://127.0.0.1:{line.port}")
+        with listening(world, rt) as client:
+            first = client._ws
+            line.poison(Toxic(Kind.TIMEOUT, seconds=60))
+            eventually(lambda: client._ws is not first, "the end of the old connection")
+            line.heal()
+            eventually(lambda: client._running and client._ws is not None and client._ws is not first, "a new one")
+
+
+def test_a_burst_of_events_is_shown_once_a_second_and_the_last_one_always(world: World) -> None:
+    with listening(world):
+        asked = len(world.place.faults.seen)
+        for number in range(10):
+            world.by_hand(symbol="MSFT", qty="1", side="buy", client_order_id=f"hand-{number}")
+        eventually(lambda: [p.qty for p in world.told(keys.PORTFOLIO_POSITIONS) or ()] == [Decimal(10)], "the last one")
+        looks = [path for method, path in world.place.faults.seen[asked:] if path == "/v2/positions"]
+    assert 1 <= len(looks) <= 3
+
+
+# --- one owner -------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_owner_waits_until_the_first_is_gone(world: World) -> None:
+    second = threading.Event()
+
+    def wait() -> None:
+        with locks.hold(world.engine, locks.STREAM):
+            second.set()
+
+    thread = threading.Thread(target=wait)
+    with locks.hold(world.engine, locks.STREAM):
+        thread.start()
+        assert not second.wait(0.3)
+    assert second.wait(10)
+    thread.join()
+
+
+def test_an_owner_whose_lock_went_with_its_connection_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STREAM_CHECK_S", 0.1)
+    with locks.hold(world.engine, locks.STREAM) as connection:
+        assert stream.owns(connection)
+        with world.engine.begin() as other:
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            other.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
+        eventually(lambda: not stream.owns(connection), "the loss")
+        asyncio.run(asyncio.wait_for(_run(stream_of(world, lambda: stream.owns(connection))), 20))
+
+
+def stream_of(world: World, owned: Callable[[], bool]) -> Callable[[], stream.Stream]:
+    return lambda: stream.Stream(world.rt, owned)
+
+
+async def _run(make: Callable[[], stream.Stream]) -> None:
+    await make()._run_forever()
+
+
+def test_without_keys_there_is_nothing_to_listen_to(world: World) -> None:
+    rt = Runtime(world.rt.settings.model_copy(update={"alpaca_api_key": SecretStr("")}), world.rt.board, world.engine)
+    with pytest.raises(StackError):
+        stream.Stream(rt)

@@ -26,14 +26,14 @@ TICKS_CLASS = 7_260  # first of two numbers; the second is made from the task's 
 
 
 @contextmanager
-def hold(engine: Engine, key: int) -> Iterator[None]:
-    """Wait for the lock and hold it through the block, on a connection of its own."""
+def hold(engine: Engine, key: int) -> Iterator[Connection]:
+    """Wait for the lock and hold it through the block, on a connection of its own: the lock lives as long as that."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()  # the lock lives as long as the session: a pool would keep both
         connection.execute(sa.text("SET statement_timeout = 0"))
         connection.execute(sa.text("SET lock_timeout = 0"))
         connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
-        yield
+        yield connection
 
 
 def within(connection: Connection, key: int) -> None:
