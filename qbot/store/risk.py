@@ -161,7 +161,9 @@ def rejections(connection: Connection, since: datetime, count: int) -> list[bool
     """Of the last orders that were sent after `since`, oldest first, whether the venue rejected them."""
     refused = sa.or_(intents.c.status == REJECTED, orders.c.status == "rejected")
     sent = sa.and_(intents.c.status.in_((REJECTED, SENT, CLOSED)), intents.c.created_at > since)
-    unsent = sa.func.coalesce(intents.c.error, "").startswith("not sent")  # marked as rejected, but never seen by it
+    # Marked as rejected too: what never went out, and what the venue had no time for.
+    error = sa.func.coalesce(intents.c.error, "")
+    unsent = sa.or_(error.startswith("not sent"), error.startswith("HTTP 429"))
     joined = intents.join(orders, orders.c.client_order_id == intents.c.client_order_id, isouter=True)
     query = sa.select(refused).select_from(joined).where(sent, ~unsent).order_by(intents.c.created_at.desc())
     return [bool(each) for each in reversed(connection.execute(query.limit(count)).scalars().all())]
