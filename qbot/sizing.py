@@ -10,30 +10,36 @@ from qbot.types import Account, SizingMethod, TradingConfig
 AGGRESSIVENESS_STEP = Decimal("0.2")  # 1 → 0.6, 3 → 1, 5 → 1.4: the middle of the documented scale changes nothing
 BASE_POSITION_PCT = Decimal("0.05")  # of equity, for PERCENTAGE: a quarter of the documented maximum of 20 %
 REFERENCE_VOLATILITY_PCT = Decimal("0.0025")  # the typical 60-minute move of a liquid US share
+HALF_A_SHARE = Decimal("0.5")
 
 
 def shares(
-    config: TradingConfig,
-    account: Account,
-    price_usd: Decimal,
-    volatility_pct: float | None,
-    risk_factor: Decimal = Decimal(1),
+    config: TradingConfig, account: Account, price_usd: Decimal, volatility_pct: float | None, risk_factor: Decimal
 ) -> Decimal:
-    """Whole shares of one entry order: the method's number × aggressiveness × risk level × the risk engine's factor.
+    """Whole shares of one entry order: the method's number × aggressiveness × risk level × risk factor, rounded down.
 
-    At most the share limits.
-    `volatility_pct` is the expected 60-minute move as a fraction; VOLATILITY_BASED without it buys nothing. Nor is
-    anything bought where price or equity is no positive number.
+    At most the share limits. `risk_factor` is the risk engine's, 0 to 1. `volatility_pct` is the expected 60-minute
+    move as a fraction; VOLATILITY_BASED without it buys nothing. Nor is anything bought where price, equity or factor
+    is no positive number.
     """
-    if not all(value.is_finite() and value > 0 for value in (price_usd, account.equity_usd)):
+    if not all(value.is_finite() and value > 0 for value in (price_usd, account.equity_usd, risk_factor)):
         return Decimal(0)
-    factor = _scale(config.aggressiveness) * _scale(config.risk_level) * risk_factor
+    levels, caution = _scale(config.aggressiveness) * _scale(config.risk_level), min(risk_factor, Decimal(1))
     most = Decimal(min(config.max_position_per_trade, config.max_position_size))
     if config.position_sizing is SizingMethod.FIXED:
-        wanted = max(Decimal(1), most * factor)  # a cautious level must not round one share down to none
+        wanted = _fixed(most * levels, caution)
     else:
-        wanted = _by_equity(config, account, price_usd, volatility_pct) * factor
+        wanted = _by_equity(config, account, price_usd, volatility_pct) * levels * caution
     return max(Decimal(0), min(wanted.to_integral_value(ROUND_DOWN), most))
+
+
+def _fixed(wanted: Decimal, caution: Decimal) -> Decimal:
+    """A cautious level must not round one share down to none; it is a human's choice, and meant to trade.
+
+    The risk factor may: a share that cannot shrink stays while more than half of it is left, and is not bought then.
+    """
+    left = max(Decimal(1), wanted) * caution
+    return Decimal(1) if HALF_A_SHARE < left < 1 else left
 
 
 def _scale(level: int) -> Decimal:

@@ -13,7 +13,6 @@ from qbot import (
     clock,
     committing,
     execution,
-    limits,
     portfolio,
     protecting,
     rebalancing,
@@ -217,8 +216,8 @@ def _part(position: Position, excess: Excess) -> Proposal:
 
 
 def risk_factor(report: RiskReport | None) -> Decimal:
-    """What sizes are multiplied with. Where the gate will refuse anyway, as little as ever, so that it says why."""
-    return limits.RISK_FACTOR_MIN if report is None else max(report.factor, limits.RISK_FACTOR_MIN)
+    """What sizes are multiplied with. Nothing shrinks where the gate will refuse it anyway, so that it says why."""
+    return Decimal(1) if report is None or report.tripped else report.factor
 
 
 def _importance(signal: Signal) -> float:
