@@ -27,8 +27,8 @@ demo: $(STAMP) ## watch QBot trade a replayed market; Ctrl-C ends it
 up: $(STAMP) ## run QBot: at Alpaca with keys in .env, else at its own paper exchange
 	@$(BIN)/qbot up $(ARGS)
 
-test: $(STAMP) ## run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run all tests on two cores; some by ARGS="tests/test_risk.py -k cap"
+	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(STAMP) ## style, types, layers, and whether docs/contract is current
 	@$(BIN)/ruff check

@@ -18,6 +18,8 @@ from tests.support.exchange import ManualClock
 from tests.support.runtime import WALL, MarketPlace, World
 from tests.support.servers import TEMPLATE, PostgresServer, RedisServer, postgres_running, redis_running
 
+pytest_plugins = ["tests.support.spread"]
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:

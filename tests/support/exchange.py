@@ -21,6 +21,7 @@ from qbot.clock import CLOCK_FILE_ENV, Timeline, monotonic_s, wall_now
 from qbot.exchange.faults import Faults
 from qbot.exchange.server import create_app
 from qbot.exchange.venue import Venue, open_venue
+from tests.support.servers import free_port
 
 KEY = SECRET = "PAPER"
 HEADERS = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
@@ -142,12 +143,6 @@ def exchange_process(
     finally:
         process.kill()
         process.wait(10)
-
-
-def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes] | None = None, seconds: float = 60.0) -> None:

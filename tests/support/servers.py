@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import secrets
 import socket
 import subprocess
@@ -23,13 +25,28 @@ from qbot.stack import postgres, redis
 HOST = "127.0.0.1"
 START_S = 60.0
 TEMPLATE = "qbot_template"
+WORKERS_MAX = 16
+
+
+def ports_of(worker: str) -> range:
+    """Those of one worker of a test run (`gw0`, …): no other has them, nor does the kernel give them to connections."""
+    return range(12_000 + int(worker.removeprefix("gw")) % WORKERS_MAX, 32_000, WORKERS_MAX)
+
+
+_mine = ports_of(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
+_next_port = itertools.islice(itertools.cycle(_mine), secrets.randbelow(len(_mine)), None)
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody has, and that this run tells nobody else."""
+    while True:
+        port = next(_next_port)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = START_S, every_s: float = 0.02) -> None:
