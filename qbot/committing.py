@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
@@ -226,7 +226,7 @@ def plain(value: Any) -> dict[str, Any]:
             return str(part)
         return part.isoformat() if isinstance(part, datetime) else part
 
-    return {name: convert(part) for name, part in asdict(value).items()}
+    return {field.name: convert(getattr(value, field.name)) for field in fields(value)}  # asdict would copy deeply
 
 
 def exit_proposal(position: Position, source: Source, signal: Signal | None = None) -> Proposal:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 
 from qbot.clock import NEW_YORK
 from qbot.errors import CalendarUnavailable
@@ -40,11 +42,14 @@ def market_hours(now: datetime) -> MarketHours:
     local = now.astimezone(NEW_YORK)
     try:
         sessions = _sessions(local.year)
+        after = bisect_right(sessions, now, key=itemgetter(0))  # of those that have begun, the last one is before it
+        last = sessions[after - 1]
+        running = last[0] <= now < last[1]
         return MarketHours(
-            is_open=any(begin <= now < end for begin, end in sessions),
-            trading_day=any(begin.astimezone(NEW_YORK).date() == local.date() for begin, _ in sessions),
-            next_open=next(begin for begin, _ in sessions if begin > now),
-            next_close=next(end for _, end in sessions if end > now),
+            is_open=running,
+            trading_day=any(_day(session) == local.date() for session in sessions[after - 1 : after + 1]),
+            next_open=sessions[after][0],
+            next_close=(last if running else sessions[after])[1],
         )
     except UNUSABLE as error:
         raise CalendarUnavailable(f"{CALENDAR}: {type(error).__name__}: {error}") from error

@@ -15,6 +15,7 @@ from qbot.broker.protocol import MarketClock, no_fence
 from qbot.errors import BrokerError, BrokerRejected, OrderInDoubt
 from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position
 from tests.simulation.kernel import SECOND, Kernel, Run, moment
+from tests.simulation.store import noticed
 from tests.simulation.venue import Order, Refused, Venue
 
 T = TypeVar("T")
@@ -59,7 +60,9 @@ class Wire:
         self.struck: Counter[str] = Counter()
         self.posted: dict[str, list[Posted]] = {}
         self.on_post: Callable[[Posted, OrderSpec], None] = lambda _posted, _spec: None
-        self.on_cancel: Callable[[Run | None, str], None] = lambda _run, _order_id: None
+        self.on_refused: Callable[[OrderSpec, Refused], None] = lambda _spec, _refused: None
+        self.on_trouble: Callable[[str, str], None] = lambda _fault, _kind: None
+        self.fills_hidden_s = 0.0  # REST tells of executions only so much later
 
     def befalls(self, kind: str) -> str | None:
         """The fault that strikes a request of a kind."""
@@ -72,6 +75,7 @@ class Wire:
             trouble.times -= 1
             self.struck[trouble.kind] += 1
             self.kernel.note(f"!! {trouble.kind}: {kind}")
+            self.on_trouble(trouble.kind, kind)
             return trouble.kind
         if self.troubles:
             self.troubles = [one for one in self.troubles if one.until >= now and one.times > 0]
@@ -107,15 +111,19 @@ class SimBroker:
         kernel = self.kernel
         if fault == UNREACHABLE:
             kernel.pause(0.05 if kernel.random() < 0.7 else CONNECT_TIMEOUT_S)
+            noticed(kernel)
             raise BrokerError("no usable answer: ConnectionError")
         if fault in (TIMEOUT_BEFORE, LOST_ANSWER):
             kernel.pause(READ_TIMEOUT_S)
+            noticed(kernel)
             raise BrokerError("no usable answer: ReadTimeout")
         if fault == STORM:
             kernel.point("answer", ANSWER_US)
+            noticed(kernel)
             raise BrokerRejected("HTTP 429: rate limit exceeded", status=429, code=42910000)
         if fault == LATE:
             kernel.point("answer", ANSWER_US)
+            noticed(kernel)
             raise BrokerRejected("HTTP 500: internal server error occurred", status=500, code=50010000)
 
     def clock(self) -> MarketClock:
@@ -149,7 +157,7 @@ class SimBroker:
         for order in venue.open.values():
             if venue.hides_held and order.status == "held" and order.live:
                 continue
-            found.append(_alone(venue.told(order)))
+            found.append(venue.told_alone(order))
         return found
 
     def orders_since(self, after: datetime) -> list[BrokerOrder]:
@@ -164,7 +172,7 @@ class SimBroker:
             if order.parent is not None:
                 if order.parent.id in seen:
                     continue
-                told = _alone(told)
+                told = venue.told_alone(order)
             found.append(told)
             found.extend(told.legs)
             seen.add(order.id)
@@ -174,12 +182,19 @@ class SimBroker:
     def order_by_client_id(self, client_order_id: str) -> BrokerOrder | None:
         def look() -> BrokerOrder | None:
             order = self.venue.by_client_id.get(client_order_id)
-            return None if order is None else _alone(self.venue.told(order))
+            return None if order is None else self.venue.told_alone(order)
 
         return self._ask("GET order", look)
 
     def fills_since(self, after: datetime) -> list[Fill]:
-        return self._ask("GET fills", lambda: list(self.venue.fills_since(after)))
+        return self._ask("GET fills", lambda: self._fills_since(after))
+
+    def _fills_since(self, after: datetime) -> list[Fill]:
+        found = self.venue.fills_since(after)
+        if self.wire.fills_hidden_s:
+            last = moment(self.kernel.now - int(self.wire.fills_hidden_s * SECOND))
+            found = [fill for fill in found if fill.at <= last]
+        return found
 
     def activities_since(self, after: datetime) -> list[Activity]:
         return self._ask("GET activities", list)  # of this account there are trades and nothing else
@@ -208,6 +223,7 @@ class SimBroker:
             order = self.venue.submit(spec)
         except Refused as refused:
             self.kernel.note(f"refused {spec.client_order_id}: {refused}")
+            self.wire.on_refused(spec, refused)
             if "must be unique" not in str(refused):
                 self.kernel.point("POST answer", ANSWER_US)
                 raise BrokerRejected(f"HTTP {refused.status}: {refused}", status=refused.status, code=refused.code) from refused
@@ -248,8 +264,6 @@ class SimBroker:
     # --- cancels ---
 
     def cancel(self, broker_order_id: str) -> None:
-        self.wire.on_cancel(self.kernel.current, broker_order_id)
-
         def ask() -> None:
             try:
                 self.venue.cancel(broker_order_id)
@@ -302,12 +316,3 @@ def _quietly(act: Callable[[], object]) -> None:
         act()
     except BrokerError:
         return
-
-
-def _alone(told: BrokerOrder) -> BrokerOrder:
-    """A leg that is listed by itself: nothing says whose it is."""
-    if told.parent_id is None:
-        return told
-    from dataclasses import replace
-
-    return replace(told, parent_id=None)

@@ -46,7 +46,8 @@ def _settings(sim: Simulation, run: Run) -> Settings:
         sim.strikes["Redis full or gone"] += 1
         raise BoardUnavailable("OOM command not allowed when used memory > 'maxmemory'")
     run.notes["revision"] = sim.revision
-    return Settings(sim.config, sim.revision, None, sim.live_problem(), sim.kernel.wall(run.host))
+    run.notes["live_problem"] = problem = sim.live_problem()
+    return Settings(sim.config, sim.revision, None, problem, sim.kernel.wall(run.host))
 
 
 def _switch(sim: Simulation) -> Switch:

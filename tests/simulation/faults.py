@@ -80,6 +80,28 @@ def _store_gone(sim: Simulation) -> None:
     sim.kernel.after(30 + 500 * sim.kernel.random(), back)
 
 
+def _store_slow(sim: Simulation) -> None:
+    sim.store.latency_us = int(50_000 + 500_000 * sim.kernel.random())
+    sim.strikes["Postgres slow"] += 1
+
+    def back() -> None:
+        sim.store.latency_us = 1_000
+
+    sim.kernel.after(600 + 1800 * sim.kernel.random(), back)
+
+
+def _fills_late(sim: Simulation) -> None:
+    sim.wire.fills_hidden_s = 60 + 900 * sim.kernel.random()
+    length_s = 900 + 1800 * sim.kernel.random()
+    sim.stream_faults["stream silent"] = sim.kernel.now + int(length_s * SECOND)
+    sim.strikes["fills late over REST"] += 1
+
+    def back() -> None:
+        sim.wire.fills_hidden_s = 0.0
+
+    sim.kernel.after(length_s, back)
+
+
 def _stream(kind: str, sim: Simulation) -> None:
     sim.stream_faults[kind] = sim.kernel.now + int((600 + 3600 * sim.kernel.random()) * SECOND)
 
@@ -107,7 +129,7 @@ def _prices(name: str, sim: Simulation) -> None:
 
 def _gap(sim: Simulation) -> None:
     sim.strikes["price gap"] += 1
-    sim.feed.walk(gap=0.08)
+    sim.feed.walk(gap=0.08 if sim.kernel.random() < 0.7 else -0.3)
 
 
 def _clock(sim: Simulation) -> None:
@@ -180,6 +202,9 @@ HERE: dict[str, Arm] = {
     "process frozen anywhere": partial(_fate, "process frozen anywhere", "freeze", ""),
     "worker frozen before send": partial(_fate, "worker frozen before send", "freeze", "POST order"),
     "cancels stick": _stuck,
+    "Postgres slow": _store_slow,
+    "stream silent": partial(_stream, "stream silent"),
+    "fills late over REST": _fills_late,
     "provider gone": partial(_prices, "provider gone"),
     "price gap": _gap,
 }

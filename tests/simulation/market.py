@@ -72,7 +72,7 @@ class Feed:
     def walk(self, gap: float = 0.0) -> None:
         """Prices move on."""
         rng = self.kernel.rng
-        drift = gap * (rng.random() * 2 - 1)
+        drift = gap * (rng.random() * 2 - 1) if gap >= 0 else gap
         for symbol, price_c in list(self.venue.price_c.items()):
             move = 0.0015 * (rng.random() + rng.random() + rng.random() - 1.5) * 2 + drift
             if rng.random() < 0.004:

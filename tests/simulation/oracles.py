@@ -17,15 +17,16 @@ from qbot.types import OrderSpec, Source, TradingConfig
 from tests.simulation.broker import Posted, Wire
 from tests.simulation.kernel import SECOND, Kernel, Run, micros, moment
 from tests.simulation.market import Feed
-from tests.simulation.memory import DECISIONS, FILLS, INTENTS, ORDERS, SWITCH
+from tests.simulation.memory import DECISIONS, EQUITY, FILLS, INTENTS, ORDERS, SWITCH
 from tests.simulation.store import Changes, SimStore
-from tests.simulation.venue import Order, Venue
+from tests.simulation.venue import Order, Refused, Venue
 
 Row = Mapping[str, Any]
 BY_HAND = (Source.MANUAL, Source.EMERGENCY)
 UNSETTLED = ("committed", "in_doubt", "sent")
 GIVEN_UP = ("rejected", "denied", "abandoned")
 TELL_S = 5.0
+RACE_S = 3  # protection that another process puts back at the very moment of an exit
 ZERO = Decimal(0)
 
 
@@ -39,6 +40,15 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.invariant} at {self.at:%Y-%m-%d %H:%M:%S.%f}: {self.what}"
+
+
+@dataclass(slots=True)
+class Lot:
+    """Shares of one purchase that are still held."""
+
+    entry: str
+    qty: int
+    stop_c: int
 
 
 @dataclass(slots=True)
@@ -65,6 +75,7 @@ class Oracles:
     def __post_init__(self) -> None:
         self.venue.on_accept, self.venue.on_fill = self.on_accept, self.on_fill
         self.wire.on_post, self.store.watch = self.on_post, self.on_commit
+        self.wire.on_refused = self.on_refused
 
     def broken(self, invariant: str, what: str) -> None:
         """Note a violation."""
@@ -100,6 +111,16 @@ class Oracles:
             if since <= at:
                 return switch
         return Switch()
+
+    def on_refused(self, spec: OrderSpec, refused: Refused) -> None:
+        """The venue refuses an order: an exit must not meet QBot's own protection, which is there to be cancelled."""
+        row = self.store.tables[INTENTS].get(spec.client_order_id)
+        if row is None or row["kind"] != "exit" or "insufficient qty" not in str(refused):
+            return
+        mine = [o for o in self.venue.open.values() if o.symbol == spec.symbol and o.side == "sell" and o.live]
+        mine = [o for o in mine if self.kernel.now - o.created > RACE_S * SECOND]
+        if any((o.parent or o).client_order_id.startswith("qbot-") for o in mine):
+            self.broken("exits", f"{spec.client_order_id} was refused for shares that QBot's own orders hold")
 
     def on_accept(self, order: Order) -> None:
         """The venue takes an order."""
@@ -137,6 +158,7 @@ class Oracles:
         today = [
             (o, r) for o, r in mine if r is not None and r["market_day"] == row["market_day"] and (o.open or o.filled)
         ]
+        today = [(o, r) for o, r in today if r["kind"] != "protection"]
         entries = [o for o, r in today if r["kind"] == "entry" and o.symbol == order.symbol]
         self._cap("max_daily_trades", len(today), config.max_daily_trades, row)
         self._cap("max_position_per_ticker", len(entries), config.max_position_per_ticker, row)
@@ -162,6 +184,8 @@ class Oracles:
         """A transaction is about to be committed."""
         if SWITCH in changes:
             self.switches.append((self.kernel.now, changes[SWITCH][True]))
+        if EQUITY in changes and run is not None:
+            run.notes["compared_at"] = self.kernel.now
         if INTENTS not in changes:
             return
         known = self.store.tables[INTENTS]
@@ -197,6 +221,21 @@ class Oracles:
         if account.last_equity_usd - account.equity_usd >= limits.MAX_DAY_LOSS_PCT * account.last_equity_usd:
             self.broken("I5", f"{row['client_order_id']} enters past the day's loss limit")
         self._compared(row, run)
+        if notes.get("live_problem"):
+            self.broken("I4", f"{row['client_order_id']} enters with the keys of another account")
+        opened, closed = self.session
+        if not opened <= self.kernel.now + run.host.skew < closed + SECOND:
+            self.broken("I4", f"{row['client_order_id']} enters while the exchange is closed")
+        if not by_hand:
+            self._spread(row, unsettled, config, run)
+
+    def _spread(self, row: Row, unsettled: list[Row], config: TradingConfig, run: Run) -> None:
+        """No more symbols than wanted."""
+        positions: Any = run.notes["positions"]
+        held = {position.symbol for position in positions}
+        coming = {other["symbol"] for other in unsettled if other["kind"] == "entry" and self._counts(other)}
+        if row["symbol"] not in held:
+            self._cap("target_diversification", len(held | coming | {row["symbol"]}), config.target_diversification, row)
 
     def _revision_of(self, run: Run) -> TradingConfig:
         revision = run.notes["revision"]
@@ -204,7 +243,9 @@ class Oracles:
         return self.revisions[revision]
 
     def _counts(self, row: Row) -> bool:
-        """Whether an intent came to something, or may yet: by the venue where that has an order."""
+        """Whether an intent came to something, or may yet: by the venue where that has an order. Protection is free."""
+        if row["kind"] == "protection":
+            return False
         order = self.venue.by_client_id.get(row["client_order_id"])
         if order is not None:
             return order.open or order.filled > 0
@@ -265,6 +306,7 @@ class Oracles:
         return Decimal(total) / 100
 
     begin: int = 0  # of the day
+    session: tuple[int, int] = (0, 0)
 
     def day_orders(self, _day: str) -> list[str]:
         """Orders that filled today."""
@@ -331,20 +373,45 @@ class Oracles:
                 self.broken("I2", f"{key} ended as {row['status']} without a reason")
 
     def _protected(self) -> None:
-        """Whatever a cycle bought is covered by resting sells."""
+        """Whatever a cycle bought is covered by resting sells, unless the price is under its stop-loss by now."""
         for symbol, held in self.venue.holdings.items():
-            if not self._bought_by_cycle(symbol):
-                continue
+            owed = [lot for lot in self._lots(symbol) if lot.stop_c and lot.stop_c < self.venue.price_c[symbol]]
+            wanted = min(held.qty, sum(lot.qty for lot in owed))
             covered = self.venue.held_for_orders(symbol)
-            if covered < held.qty:
-                self.broken("protection", f"{held.qty} shares of {symbol} are held, {covered} are protected")
+            if covered < wanted:
+                self.broken("protection", f"{wanted} of {held.qty} shares of {symbol} need protection, {covered} have it")
 
-    def _bought_by_cycle(self, symbol: str) -> bool:
-        newest = None
-        for row in self.store.tables[INTENTS].values():
-            if row["symbol"] == symbol and row["kind"] == "entry" and row["filled_usd"] > 0:
-                newest = row
-        return newest is not None and newest["source"] not in BY_HAND
+    def _lots(self, symbol: str) -> list[Lot]:
+        """What is left of each purchase: a protective sale takes from its own, any other from a human's first."""
+        lots: list[Lot] = []
+        for fill in self.venue.fills:
+            if fill.symbol != symbol:
+                continue
+            order, left = self.venue.orders[fill.broker_order_id], int(fill.qty)
+            if order.side == "buy":
+                lots.append(Lot(order.client_order_id, left, self._stop_c(order)))
+                continue
+            own = self._protects(order)
+            for lot in sorted(lots, key=lambda lot: (lot.entry != own if own else False, lot.stop_c > 0)):
+                part = min(left, lot.qty)
+                lot.qty -= part
+                left -= part
+        return lots
+
+    def _stop_c(self, order: Order) -> int:
+        """The stop-loss an entry was sent with; 0 of a human's."""
+        if not order.client_order_id.startswith("qbot-c"):
+            return 0
+        return next((leg.stop_c for leg in order.legs if leg.stop_c is not None), 0)
+
+    def _protects(self, order: Order) -> str | None:
+        """The entry whose protection a sale is."""
+        root = order.parent or order
+        if root.side == "buy":
+            return root.client_order_id
+        decision = self.store.tables[INTENTS].get(root.client_order_id)
+        spec = None if decision is None else decision["spec"].get("protects")
+        return str(spec) if spec else None
 
     def told_in_time(self, what: str, noticed: int) -> None:
         """I7: a human is told of `what` now, and it was noticed then."""

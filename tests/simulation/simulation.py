@@ -105,6 +105,9 @@ class Simulation:
         self.names = 0
         self.quiet_now = False
         self.venue.on_event = self._event
+        self.wire.on_trouble = self._trouble
+        self.kernel.on_freeze = self._frozen
+        self.stop_at_beat = False
 
     @property
     def violations(self) -> list[Violation]:
@@ -154,7 +157,7 @@ class Simulation:
     def _boot(self, opened: int, closed: int) -> None:
         """The morning: everything starts anew, and the market opens with a gap."""
         kernel, rng = self.kernel, self.kernel.rng
-        self.oracles.begin = opened - 12 * 3600 * SECOND
+        self.oracles.begin, self.oracles.session = opened - 12 * 3600 * SECOND, (opened, closed)
         self.strikes["restart overnight"] += 1
         if closed - opened < HALF_DAY_S * SECOND:
             self.strikes["half day"] += 1
@@ -183,7 +186,7 @@ class Simulation:
             at = opened + int(rng.random() * 380 * 60) * SECOND
             self.kernel.at(at, partial(self.arm, rng.choice(names)))
         if rng.random() < 0.2:
-            self.kernel.at(opened + int(rng.random() * 360 * 60) * SECOND, self.press_a_switch)
+            self.kernel.at(opened + int(rng.random() * 360 * 60) * SECOND, self._press_soon)
         for _ in range(int(rng.random() * 3)):
             self.kernel.at(opened + int(rng.random() * 370 * 60) * SECOND, self.ask_by_hand)
 
@@ -196,6 +199,25 @@ class Simulation:
         faults.HERE[name](self)
         if self.kernel.random() < 0.06:
             self.kernel.after(self.kernel.random() * 400, self.press_a_switch)
+
+    def _press_soon(self) -> None:
+        if self.kernel.random() < 0.5:
+            self.press_a_switch()
+        else:
+            self.stop_at_beat = True
+
+    def _frozen(self, run: Run) -> None:
+        """A process stands still: its transaction is lost after a while, and a human may stop trading meanwhile."""
+        run.notes["frozen"] = True
+        self.store.frozen(run)
+        if self.kernel.random() < 0.4 and run.name in ("cycle", "manual"):
+            self.kernel.after(2 * self.kernel.random(), self.press_a_switch)
+
+    def _trouble(self, fault: str, kind: str) -> None:
+        """Where an order is in doubt, the reconcile of each minute matters."""
+        if kind == "POST order" and not self.quiet_now:
+            for minute in range(3):
+                self.task("reconcile", crew.reconcile(self), delay_s=60 * (minute + self.kernel.random()))
 
     def _struck(self) -> int:
         return (
@@ -215,13 +237,17 @@ class Simulation:
         rng = self.kernel.rng
         host = self.hosts[int(rng.random() * 2)]
         self.task("cycle", crew.cycle(self), host=host)
+        if self.stop_at_beat:
+            self.stop_at_beat = False
+            kernel = self.kernel
+            kernel.after(0.7 * rng.random(), self.press_a_switch)
         if self.twice:
             self.twice -= 1
             self.strikes["same task twice at once"] += 1
             self.task("cycle", crew.cycle(self), host=self._other(host), delay_s=rng.random() * 0.2)
         if self.two_beats_until > self.kernel.now:
             self.strikes["two beats"] += 1
-            self.task("cycle", crew.cycle(self), host=self._other(host), delay_s=rng.random() * 4)
+            self.task("cycle", crew.cycle(self), host=self._other(host), delay_s=1.5 * rng.random())
 
     def _other(self, host: Host) -> Host:
         return self.hosts[1] if host is self.hosts[0] else self.hosts[0]
@@ -261,6 +287,9 @@ class Simulation:
         elif error is not None:
             self.kernel.note(f"{run.name} ended: {type(error).__name__}: {error}")
             self.errors[type(error).__name__] += 1
+            seen = run.notes.get("noticed")
+            if isinstance(seen, int) and isinstance(error, NEEDS_A_HUMAN) and "frozen" not in run.notes:
+                self.oracles.told_in_time(f"{run.name}: {error}", seen)
             if run.name in ("stop", "finish", "start") and not self.quiet_now:
                 self.kernel.after(10, lambda: self.again(run))
         if run is self.stream_run:
@@ -288,6 +317,9 @@ class Simulation:
         self.stream_faults.clear()
         self.feed.faults.clear()
         self.feed.runaway_until = 0
+        self.wire.fills_hidden_s = 0.0
+        self.store.latency_us = 1_000
+        self.stop_at_beat = False
         self.venue.halted.clear()
         self.store.down = False
         self.store.mid_commit = 0
@@ -315,6 +347,9 @@ class Simulation:
         self.restored += len(protected.restored)
         if books.drift:
             self.drifts += 1
+            seen = run.notes.get("compared_at")
+            if isinstance(seen, int) and "frozen" not in run.notes:
+                self.oracles.told_in_time(f"{run.name}: drift", seen)
             self.kernel.note(f"drift: {dict(books.drift)}")
 
     def stop_recorded(self, run: Run) -> None:
@@ -341,18 +376,19 @@ class Simulation:
         """What the venue tells on its stream."""
         if self.race and name == "partial_fill":
             self._cancel_soon(order)
-        told, now, rng = self.venue.told(order), self.kernel.now, self.kernel.rng
-        if order.parent is not None:
-            told = replace(told, parent_id=None)
-        if told.legs:
-            told = replace(told, legs=())
+        told, now, rng = self.venue.told_alone(order), self.kernel.now, self.kernel.rng
         delay_s = 0.01 + 0.2 * rng.random()
         for kind, until in list(self.stream_faults.items()):
             if until < now:
                 del self.stream_faults[kind]
                 continue
-            self.strikes[kind] += 1
             if kind == "stream gap":
+                if rng.random() < 0.5:
+                    continue
+                self.strikes[kind] += 1
+                return
+            self.strikes[kind] += 1
+            if kind == "stream silent":
                 return
             if kind == "stream duplicate":
                 self.kernel.after(delay_s + 3 * rng.random(), lambda: self._deliver(told, fill))
@@ -479,7 +515,7 @@ def _by_hand(books: Books, quotes: dict[str, object], symbol: str, dice: float, 
     kind = OrderType.MARKET if dice < 0.8 or not quote.price_usd.is_finite() else OrderType.LIMIT
     limit = (quote.price_usd * Decimal("0.998")).quantize(Decimal("0.01")) if kind is OrderType.LIMIT else None
     return Proposal(
-        symbol=symbol, side=Side.BUY, qty=Decimal(1), kind=IntentKind.ENTRY, source=Source.MANUAL,
+        symbol=symbol, side=Side.BUY, qty=Decimal(1 + int(60 * (dice * 10 % 1) ** 4)), kind=IntentKind.ENTRY, source=Source.MANUAL,
         price_usd=risk.worst_price(quote, kind, limit, Side.BUY), order_type=kind,
         time_in_force=TimeInForce.GTC if dice > 0.9 else TimeInForce.DAY, limit_price_usd=limit,
     )  # fmt: skip

@@ -20,13 +20,16 @@ class SimStore(MemoryStore):
     ledger_class: type[MemoryLedger] = MemoryLedger
 
     def __init__(self, kernel: Kernel) -> None:
-        super().__init__(kernel.point, self._wait)
+        super().__init__(self._point, self._wait)
         self.kernel = kernel
+        self.latency_us = 1_000
         self.mid_commit = 0  # so many commits end with an error, done or not
         self.mid_commit_struck = 0
         self.outage_struck = 0
         self.watch: Callable[[Changes, Run | None], None] = lambda _changes, _run: None
-        kernel.on_freeze = self._frozen
+
+    def _point(self, name: str) -> None:
+        self.kernel.point(name, self.latency_us)
 
     def transaction(self) -> AbstractContextManager[MemoryLedger]:
         """One transaction."""
@@ -37,13 +40,14 @@ class SimStore(MemoryStore):
         if self.down:
             self.outage_struck += 1
             self.kernel.pause(0.01 if self.kernel.random() < 0.8 else 5.0)
+            noticed(self.kernel)
             raise StoreUnavailable("Postgres: connection refused")
 
     def _wait(self, until: Callable[[], bool]) -> None:
         if not self.kernel.wait(until):
             raise StoreUnavailable("Postgres: canceling statement due to lock timeout")
 
-    def _frozen(self, run: Run) -> None:
+    def frozen(self, run: Run) -> None:
         """Whoever sits still in a transaction loses it, and its locks."""
         mine = run.notes.get("ledger")
         if not isinstance(mine, MemoryLedger):
@@ -55,6 +59,12 @@ class SimStore(MemoryStore):
                 mine.release()
 
         self.kernel.after(IDLE_S, cut_off)
+
+
+def noticed(kernel: Kernel) -> None:
+    """A process meets something that a human has to hear of."""
+    if kernel.current is not None:
+        kernel.current.notes["noticed"] = kernel.now
 
 
 class _Transaction(AbstractContextManager[MemoryLedger]):

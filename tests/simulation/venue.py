@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -72,6 +72,7 @@ class Order:
     group: list[Order] = field(default_factory=list)
     may_split: bool = False
     told: BrokerOrder | None = None
+    alone: BrokerOrder | None = None  # as it is told without its family
     due: int = 0  # a fill that is on its way; a later one replaces it
 
     @property
@@ -147,6 +148,14 @@ class Venue:
                 legs=tuple(self.told(leg) for leg in order.legs if leg.status != "replaced"),
             )
         return order.told
+
+    def told_alone(self, order: Order) -> BrokerOrder:
+        """An order as a flat list has it: without word of which belong together."""
+        if order.parent is None:
+            return self.told(order)
+        if order.alone is None:
+            order.alone = replace(self.told(order), parent_id=None)
+        return order.alone
 
     def account(self) -> Account:
         """Cash and worth."""
@@ -506,7 +515,7 @@ class Venue:
     # --- changes ---
 
     def _change(self, order: Order, status: str) -> None:
-        order.status, order.updated, order.told = status, self.kernel.now, None
+        order.status, order.updated, order.told, order.alone = status, self.kernel.now, None, None
         if order.parent is not None:
             order.parent.told = None
 
