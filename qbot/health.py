@@ -21,9 +21,11 @@ from qbot.store.engine import transaction
 MEGABYTE = 1024 * 1024
 
 
-def show_health(rt: Runtime) -> None:
-    """`backend:system_health`."""
-    rt.board.write(keys.SYSTEM_HEALTH, projections_system.health(observe(rt), rt.wall()), now=rt.wall())
+def show_health(rt: Runtime) -> Health:
+    """`backend:system_health`; what was found."""
+    found = observe(rt)
+    rt.board.write(keys.SYSTEM_HEALTH, projections_system.health(found, rt.wall()), now=rt.wall())
+    return found
 
 
 def show_status(rt: Runtime) -> None:
@@ -38,19 +40,22 @@ def observe(rt: Runtime) -> Health:
     rt.board.ping()
     latency_ms = (clock.monotonic_s() - begun) * 1_000
     stored = _postgres(rt)
+    ticks = stored.ticks if stored else {}
+    still = silent(ticks, rt.wall(), clock.speed())
     processes = _processes()
     return Health(
         redis_latency_ms=round(latency_ms, 3),
         postgres_answers=stored is not None,
         broker_answers=_broker(rt),
         models_standing=stored.models_standing if stored else 0,
-        silent_queues=silent(stored.ticks if stored else {}, rt.wall(), clock.speed()),
+        silent_queues=still,
         last_fill_at=stored.last_fill_at if stored else None,
         open_orders=stored.open_orders if stored else 0,
         sessions=stored.sessions if stored else (),
         memory_mb=round(sum(_resident(p) for p in processes) / MEGABYTE, 1),
         cpu_pct=psutil.cpu_percent(interval=limits.CPU_SAMPLE_S),
         uptime_s=_uptime_s(processes),
+        fallen_silent=tuple(queue for queue in still if any(e.queue == queue and e.name in ticks for e in ENTRIES)),
     )
 
 

@@ -126,6 +126,8 @@ REBALANCE_MIN_DRIFT_PCT = Decimal("0.01")  # of the equity: whatever is set, les
 REBALANCE_MIN_USD = Decimal("100")  # a sale under that costs more in spread than it evens out
 
 # Alerts and notifications, in wall time.
+CONCENTRATION_FACTOR = Decimal("1.25")  # of max_position_pct: prices move a full position over it every day
+PARTS_GRACE_S = 300  # after a start every queue has had its first task by then
 ALERTS_KEPT_DAYS = 30  # to look back on what went wrong
 NOTIFY_POLL_S = 2.0  # should a wake-up be lost; a human is told within 5 s
 NOTIFY_TIMEOUT_S = 10.0  # of one message; a channel that answers slowly delays itself alone

@@ -14,6 +14,7 @@ from datetime import timedelta
 import structlog
 
 from qbot import (
+    book_alerts,
     continuity,
     control,
     emergency,
@@ -112,11 +113,15 @@ def trade_bot(rt: Runtime) -> None:
             pending=lambda: emergency.pending(rt),
             view=lambda held: trading.look(rt, settings.config, now, held, risk_watch.report(rt, now)),
         )
+        showing.recalled(rt, done.sent.recalled)
         if done.view is not None:
             showing_ml.signals(rt, done.view.wishes, now)
     except QBotError as error:
         showing.failed_cycle(rt, error, now)
         raise
+    book_alerts.rebalanced(rt, done.judged)
+    book_alerts.portfolio(rt, settings.config, done.books)
+    book_alerts.trades(rt)
     showing.cycle(rt, settings, hours, done.books, now)
 
 
@@ -125,6 +130,7 @@ def _tell(rt: Runtime, books: Books, protected: Protected) -> None:
     showing.drift(rt, books)
     showing.doubted(rt, books)
     showing.protected(rt, protected)
+    showing.recalled(rt, books.recalled)
 
 
 def reconcile_orders(rt: Runtime) -> None:
@@ -134,6 +140,7 @@ def reconcile_orders(rt: Runtime) -> None:
     books = reconciliation.reconcile(rt.desk, now)
     protected = protecting.protect(rt.desk, books, now, market_open=hours is not None and hours.is_open)
     _tell(rt, books, protected)
+    book_alerts.trades(rt)
     showing.books(rt, books)
 
 
@@ -147,6 +154,7 @@ def process_manual_orders(rt: Runtime) -> None:
     """Orders a human asks for: each once for ever, through the same gate, its status written back."""
     settings = control.sync_settings(rt)
     manual.process(rt, settings, market_hours(rt.market()), rt.market())
+    book_alerts.trades(rt)
 
 
 def emergency_handler(rt: Runtime) -> None:
@@ -185,7 +193,7 @@ def sync_frontend_settings(rt: Runtime) -> None:
 def update_backend_responses(rt: Runtime) -> None:
     """`backend:*` from the books and the ledger."""
     # Health first: when Postgres or the broker does not answer, this is what says so.
-    health.show_health(rt)
+    book_alerts.parts(rt, health.show_health(rt))
     showing.alerts(rt)
     showing.books(rt, reconciliation.snapshot(rt.desk))
 

@@ -43,6 +43,7 @@ class Health:
     memory_mb: float
     cpu_pct: float
     uptime_s: int
+    fallen_silent: tuple[str, ...] = ()  # of the silent queues, those where somebody has worked before
 
 
 def status(found: Health, wall: datetime, hours: MarketHours | None) -> SystemStatus:

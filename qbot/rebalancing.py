@@ -76,7 +76,7 @@ def plan(
             qty = ((weight - target) * account.equity_usd / price).to_integral_value(ROUND_DOWN)
             if qty > 0 and qty * price >= limits.REBALANCE_MIN_USD:
                 sales.append(Excess(symbol, qty, weight, target))
-    return Plan(sorted(sales, key=lambda one: -one.weight_pct), frozenset(too_small))
+    return Plan(tuple(sorted(sales, key=lambda one: -one.weight_pct)), frozenset(too_small))
 
 
 def target_pct(config: TradingConfig, account: Account, held: int) -> Decimal | None:

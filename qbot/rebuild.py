@@ -20,7 +20,7 @@ from qbot.store import state
 from qbot.store.engine import transaction
 
 log = structlog.get_logger(__name__)
-Part = Callable[[Runtime], None]
+Part = Callable[[Runtime], object]
 
 
 def needed(rt: Runtime) -> bool:

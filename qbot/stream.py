@@ -21,7 +21,7 @@ from alpaca.trading.stream import TradingStream
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from qbot import control, limits, log, reconciliation, showing
+from qbot import book_alerts, control, limits, log, reconciliation, showing
 from qbot.broker.alpaca import paper_url
 from qbot.broker.alpaca_wire import UNREADABLE, execution_id, parse_order, parse_time
 from qbot.contract.payloads_backend import AlertType, Severity
@@ -186,6 +186,7 @@ def record(rt: Runtime, event: dict[str, Any]) -> str | None:
 def show(rt: Runtime) -> None:
     """The books as they are onto the board."""
     try:
+        book_alerts.trades(rt)
         showing.books(rt, reconciliation.snapshot(rt.desk))
     except QBotError as error:
         logger.warning("books_not_shown", error=type(error).__name__, message=str(error))

@@ -242,16 +242,16 @@ def test_a_trade_keeps_the_strategy_and_the_session_it_was_made_in(world: World)
 def test_what_is_declined_is_told_once_a_change_and_trading_goes_on(world: World) -> None:
     trading(world, ("AAPL", 0.01))
     asked = [("INFO", "Settings that have no effect")]
-    world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": True})
+    world.say(keys.BOT_STRATEGY, {"use_grok_signals": True})
     for _ in range(3):
         pipeline.sync_frontend_settings(world.rt)
         world.wall.advance(hours=2)
     assert world.alerts() == asked
     (row,) = world.rows(tables.alerts)
-    assert row["message"] == "rebalance_enabled: rebalancing is not offered by this version"
-    world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": False})
+    assert row["message"] == "use_grok_signals: Grok has no key here: it is off, and gives no signal"
+    world.say(keys.BOT_STRATEGY, {"use_grok_signals": False})
     pipeline.sync_frontend_settings(world.rt)
-    world.say(keys.PORTFOLIO_SETTINGS, {"rebalance_enabled": True})
+    world.say(keys.BOT_STRATEGY, {"use_grok_signals": True})
     pipeline.sync_frontend_settings(world.rt)
     assert world.alerts() == asked * 2
     pipeline.trade_bot(world.rt)

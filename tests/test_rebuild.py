@@ -41,7 +41,7 @@ def lived(world: World) -> World:
     """A day of QBot in a few calls: trained, traded, matured, failed once, stopped."""
     with_history(world)
     trained(world)
-    world.say(keys.PORTFOLIO_SETTINGS, {"target_diversification": 3, "rebalance_enabled": True})
+    world.say(keys.PORTFOLIO_SETTINGS, {"target_diversification": 3, "preferred_sectors": ["Gardening"]})
     trading(world, ("AAPL", 0.01), ("MSFT", 0.0002))
     pipeline.fetch_data(world.rt)
     pipeline.trade_bot(world.rt)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from qbot import configuration, control, execution, mirrors, risk, session, signals, sizing, trading
+from qbot import committing, configuration, control, mirrors, rebalancing, risk, session, signals, sizing, trading
 from qbot.configuration import SOURCES, Effective, effective
 from qbot.contract import keys
 from qbot.contract.board import Snapshot
@@ -118,8 +118,8 @@ FIELDS: dict[Key[Any], dict[str, Effect | Declined | Recorded]] = {
     PORTFOLIO: {
         "target_diversification": Effect(5, 2, {"positions"}),
         "max_position_pct": Effect(0.2, 0.1, {"share of the portfolio"}),
-        "rebalance_enabled": Declined(True, "not offered"),
-        "rebalance_threshold": Declined(0.05, "not offered"),
+        "rebalance_enabled": Effect(False, True, {"rebalancing"}),
+        "rebalance_threshold": Effect(0.05, 0.3, {"rebalancing"}, {"rebalance_enabled": True}),
         "preferred_sectors": Effect([], ["healthcare"], {"order of entries"}),
         "excluded_tickers": Effect(["TSLA"], ["MSFT"], {"exclusions"}),
         "cash_reserve": Effect(5_000, 50_000, {"cash"}),
@@ -165,7 +165,7 @@ def test_who_wrote_a_document_and_when_changes_nothing(key: Key[Any], name: str,
 
 
 def test_what_was_asked_for_and_then_was_not_is_not_declined() -> None:
-    refrained = {STRATEGY: {"use_grok_signals": False}, PORTFOLIO: {"rebalance_enabled": False}}
+    refrained = {STRATEGY: {"use_grok_signals": False}}
     assert configuration.declined(found(refrained).documents.stored()) == {}
 
 
@@ -180,7 +180,7 @@ def test_the_documents_own_examples_are_no_configuration_error() -> None:
     examples = {key: json.loads(key.example) for key in SOURCES}
     assert found(examples).problem is None
     told = configuration.declined(found(examples).documents.stored())
-    assert set(told) == {"use_grok_signals", "grok_score_threshold", "rebalance_enabled", "rebalance_threshold"}
+    assert set(told) == {"use_grok_signals", "grok_score_threshold"}
 
 
 # --- what the settings come to --------------------------------------------------------------------------------------
@@ -249,12 +249,15 @@ def _orders(result: Effective) -> Shown:
     wishes = signals.signals(made, quotes, overbought, config, NOW, allow_unskilled=False)
     equal = [signal("AAPL"), signal("UNH", predicted_return_pct=0.09)]
     books = Books(account(), {}, (), NOW, 0, {})
-    wanted = trading.propose(equal, [], quotes, books, config).proposals
-    spec = execution._order(entry(qty="1"), config, market(), "c").spec
+    wanted = trading.propose(trading.View([], quotes, equal), books, config).proposals
+    large = {"SPY": position("SPY", "400")}  # 40 % of the portfolio
+    too_large = rebalancing.plan(config, account(), large, quotes, NOW).sales
+    spec = committing._order(entry(qty="1"), config, market(), "c").spec
     return {
         "signals": [wish.action for wish in wishes],
-        "size": sizing.shares(config, account(equity="1500"), D(100), 0.0025),
+        "size": sizing.shares(config, account(equity="1500"), D(100), 0.0025, D(1)),
         "order of entries": [proposal.symbol for proposal in wanted],
+        "rebalancing": [(one.symbol, one.qty) for one in too_large],
         "stop-loss": spec.stop_loss_usd,
         "take-profit": spec.take_profit_usd,
     }
