@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -36,6 +36,7 @@ class Books:
     drift: Mapping[str, str]
     other_account: str | None = None  # why these are not the books of the account that the ledger is of
     cash_drift_usd: Decimal | None = None  # how much more the broker has than the ledger makes it; None: not reckoned
+    recalled: Mapping[str, str] = field(default_factory=dict)  # orders that were cancelled since nobody wants them
 
     @property
     def reconciled(self) -> bool:
@@ -68,7 +69,8 @@ def reconcile(desk: Desk, at: datetime) -> Books:
     orders = {order.broker_order_id: order for order in desk.broker.orders_since(since_orders - OVERLAP)}
     parents = {order_id: row["parent_id"] for order_id, row in believed_open.items()}
     for order in desk.broker.open_orders():
-        orders.setdefault(order.broker_order_id, replace(order, parent_id=parents.get(order.broker_order_id)))
+        if order.broker_order_id not in orders:
+            orders[order.broker_order_id] = replace(order, parent_id=parents.get(order.broker_order_id))
     for gone in sorted(believed_open.keys() - orders.keys()):
         found = desk.broker.order_by_client_id(believed_open[gone]["client_order_id"])
         if found is not None:
@@ -76,8 +78,9 @@ def reconcile(desk: Desk, at: datetime) -> Books:
     with desk.store.transaction() as ledger:
         ledger.record_orders(list(orders.values()), desk.wall())
     settle(desk)
-    recall(desk)
-    return _compared(desk, at, since_fills, [order for order in orders.values() if order.open], before.cash_usd)
+    recalled = recall(desk)
+    resting = [order for order in orders.values() if order.open]
+    return replace(_compared(desk, at, since_fills, resting, before.cash_usd), recalled=recalled)
 
 
 def _other_account(desk: Desk, account: Account, at: datetime) -> str | None:
@@ -191,8 +194,8 @@ def settle(desk: Desk) -> int:
     return open_doubts
 
 
-def recall(desk: Desk) -> int:
-    """Cancel what rests at the venue though nobody wants it any more; how many it was asked for.
+def recall(desk: Desk) -> dict[str, str]:
+    """Cancel what rests at the venue though nobody wants it any more; which orders, by client order id, and why.
 
     As an entry that was on its way at a stop, whose arrival nobody saw. Raises BrokerError.
     """
@@ -200,10 +203,12 @@ def recall(desk: Desk) -> int:
         switch, sent = ledger.load_switch(), [row for row in ledger.unsettled_intents() if row["status"] == SENT]
         put_back = any(row["kind"] == IntentKind.PROTECTION for row in sent)
         withheld = put_back and ledger.protection_withheld()
-    late = [
-        row for row in sent if row["kind"] != IntentKind.EXIT and unwanted(row, switch, withheld=withheld) is not None
-    ]
-    for row in late:
-        desk.broker.cancel(row["broker_order_id"])
-        log.warning("order_recalled", client_order_id=row["client_order_id"])
-    return len(late)
+    late = {}
+    for row in sent:
+        why = None if row["kind"] == IntentKind.EXIT else unwanted(row, switch, withheld=withheld)
+        if why is not None:
+            desk.broker.cancel(row["broker_order_id"])
+            late[row["client_order_id"]] = why
+    if late:
+        log.warning("orders_recalled", orders=late)
+    return late

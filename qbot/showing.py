@@ -244,6 +244,13 @@ def doubted(rt: Runtime, taken: Books) -> None:
     control.raise_alert(rt, AlertType.PORTFOLIO_ALERT, Severity.WARNING, title, told)
 
 
+def recalled(rt: Runtime, orders: Mapping[str, str]) -> None:
+    """Alert of orders that reached the broker after they were stopped, and were cancelled there."""
+    for name, why in sorted(orders.items()):
+        title = "An order was cancelled right after it was sent"
+        control.raise_alert(rt, AlertType.TRADE_ALERT, Severity.WARNING, title, f"{name}: {why}")
+
+
 def protected(rt: Runtime, found: Protected) -> None:
     """Alert of shares that rest without a stop-loss and why, and of what was done about others."""
     kind = AlertType.PORTFOLIO_ALERT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -24,6 +24,7 @@ from qbot import (
 from qbot.committing import Judged
 from qbot.control import Settings
 from qbot.desk import Desk
+from qbot.execution import Sent
 from qbot.features import build_features, latest_rows
 from qbot.market.calendar import MarketHours
 from qbot.protecting import Protected
@@ -79,6 +80,7 @@ class Cycle:
     books: Books
     view: View | None
     judged: Sequence[Judged]
+    sent: Sent = field(default_factory=Sent)
 
 
 def cycle(
@@ -105,8 +107,8 @@ def cycle(
         return Cycle(books, None, ())
     seen = view(books.positions)
     judged = decide(desk, settings, switch, hours, books, seen, now)
-    execution.send(desk, committing.orders_of(judged))
-    return Cycle(books, seen, judged)
+    sent = execution.send(desk, committing.orders_of(judged))
+    return Cycle(books, seen, judged, sent)
 
 
 def look(
