@@ -6,14 +6,14 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 
-from tests.chaos.faults import catalogue, chosen
-from tests.chaos.rounds import Outcome, Rounds
+from tests.chaos.faults import Fault, catalogue, chosen
+from tests.chaos.rounds import END, Outcome, Rounds
 from tests.chaos.system import system
 from tests.chaos.table import table
 
@@ -27,34 +27,70 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{fault.group}: {fault.name}" for fault in catalogue()))
         return 0
-    faults = chosen(options.only)
+    try:
+        faults = chosen(options.only)
+    except ValueError as error:
+        print(f"chaos: {error}; --list shows them all", file=sys.stderr)
+        return 1
     folder = Path(options.folder or tempfile.mkdtemp(prefix="qbot-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    outcomes: list[Outcome] = []
-    names = [fault.name for fault in faults]
+    run = Run(options, faults, folder)
     try:
-        with system(folder, options.seed) as shaken:
-            rounds = Rounds(shaken, options.seed)
+        run.all_rounds()
+    except KeyboardInterrupt:
+        run.console.print("interrupted; what there was until then:")
+    finally:
+        run.conclude()
+    return 0 if run.outcomes and all(one.ok for one in run.outcomes) else 1
+
+
+class Run:
+    """The rounds of one call, and what they came to so far: also in the folder, should this process be killed."""
+
+    def __init__(self, options: argparse.Namespace, faults: list[Fault], folder: Path) -> None:
+        self.options, self.faults, self.folder = options, faults, folder
+        self.console = Console(width=None if sys.stdout.isatty() else WIDTH)
+        self.outcomes: list[Outcome] = []
+
+    def all_rounds(self) -> None:
+        """Every fault once, then every fault again: a fault meets the traces of all others."""
+        with system(self.folder, self.options.seed) as shaken:
+            rounds = Rounds(shaken, self.options.seed)
             try:
-                with Live(console=console, auto_refresh=False, transient=True) as live:
-                    for number in range(options.rounds):
-                        for fault in faults:
-                            begun = time.monotonic()
-                            outcomes.append(rounds.run(fault, number))
-                            _keep(folder / RESULTS, outcomes[-1])
-                            _tell(console, outcomes[-1], time.monotonic() - begun)
-                            live.update(table(names, outcomes, options.rounds, options.seed), refresh=True)
+                with Live(console=self.console, auto_refresh=False, transient=True) as live:
+                    for number in range(self.options.rounds):
+                        for fault in self.faults:
+                            self._note(rounds.run(fault, number))
+                            live.update(self._table(), refresh=True)
+                    self._note(rounds.end())
             finally:
                 rounds.close()
-    except KeyboardInterrupt:
-        console.print("interrupted; what there was until then:")
-    console.print(table(names, outcomes, options.rounds, options.seed))
-    for one in outcomes:
-        for violation in one.violations:
-            console.print(f"{one.fault}, round {one.number}: {violation}", style="red", markup=False)
-    console.print(f"logs: {folder}/home/logs, results: {folder / RESULTS}")
-    return 0 if outcomes and all(one.ok for one in outcomes) else 1
+
+    def conclude(self) -> None:
+        """The table, every violation again, and where the logs are."""
+        self.console.print(self._table())
+        for one in self.outcomes:
+            for violation in one.violations:
+                self.console.print(f"{one.fault}, round {one.number}: {violation}", style="red", markup=False)
+        self.console.print(f"logs: {self.folder}/home/logs, results: {self.folder / RESULTS}")
+
+    def _note(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        with (self.folder / RESULTS).open("a") as lines:
+            lines.write(json.dumps(outcome.as_json()) + "\n")
+        if not self.console.is_terminal:
+            self.console.print(_line(outcome), highlight=False, markup=False)
+
+    def _table(self) -> Table:
+        names = [*(fault.name for fault in self.faults), END]
+        return table(names, self.outcomes, self.options.rounds, self.options.seed)
+
+
+def _line(one: Outcome) -> str:
+    times = f"recovered {one.recovered_s} s, reconciled {one.reconciled_s} s"
+    off = f", off {' '.join(one.tripped)}" if one.went_off else ""
+    line = f"{one.number:>2} {one.fault:<37} in flight {one.in_flight:>2} {one.caught:<6} {times}{off}"
+    return "\n".join([line, *(f"   {violation}" for violation in one.violations)])
 
 
 def _options() -> argparse.Namespace:
@@ -65,22 +101,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", help="of data, logs and results; else a new temporary one")
     parser.add_argument("--list", action="store_true", help="show the faults and end")
     return parser.parse_args()
-
-
-def _keep(file: Path, outcome: Outcome) -> None:
-    with file.open("a") as lines:
-        lines.write(json.dumps(outcome.as_json()) + "\n")
-
-
-def _tell(console: Console, one: Outcome, took_s: float) -> None:
-    if console.is_terminal:
-        return
-    times = f"recovered {one.recovered_s} s, reconciled {one.reconciled_s} s, took {took_s:.0f} s"
-    off = f", off {' '.join(one.tripped)}" if one.went_off else ""
-    console.print(f"{one.number:>2} {one.fault:<34} in flight {one.in_flight:>2} {one.caught:<6} {times}{off}",
-                  highlight=False)  # fmt: skip
-    for violation in one.violations:
-        console.print(f"   {violation}", style="red", markup=False)
 
 
 if __name__ == "__main__":

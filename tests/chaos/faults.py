@@ -18,7 +18,7 @@ from qbot.settings import ROOT
 from qbot.stack import environment
 from qbot.stack.programs import DJANGO
 from tests.chaos.proxy import Proxy
-from tests.chaos.system import System, family_of, freeze, kill
+from tests.chaos.system import System, family_of, kill, signal_all
 from tests.chaos.toxics import Kind, Toxic
 
 OWN = (
@@ -125,10 +125,10 @@ class Freeze(Fault):
 
     def strike(self, system: System) -> None:
         self._family = family_of(system.process(self.process))
-        freeze(self._family, signal.SIGSTOP)
+        signal_all(self._family, signal.SIGSTOP)
 
     def heal(self, system: System) -> None:
-        freeze(self._family, signal.SIGCONT)
+        signal_all(self._family, signal.SIGCONT)
 
 
 # --- the two servers --------------------------------------------------------------------------------------------------

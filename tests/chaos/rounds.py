@@ -28,6 +28,7 @@ WARM_UP_S = 1.5  # orders begin to flow before the fault
 CAUGHT_S = 5.0  # until a cycle sends its next order
 LOOK_S = 0.25
 BEHIND = "behind"
+END = "the end: every doubt settled"
 UNREADABLE = (SQLAlchemyError, StoreUnavailable, requests.RequestException)
 HOLDS = (Hold.BEFORE, Hold.AFTER, None)
 
@@ -88,6 +89,24 @@ class Rounds:
             outcome.violations.append(f"broken: {type(error).__name__}: {error}")
             self._clean_up(fault)
         return outcome
+
+    def end(self) -> Outcome:
+        """After the last round: every doubt that was left is settled, and the books agree once more."""
+        outcome = Outcome(END, 0)
+        begun = time.monotonic()
+        outcome.recovered_s = self._since(begun, lambda: self._doubts() == 0, SETTLE_S)
+        outcome.reconciled_s = self._since(begun, self._agrees, RECONCILED_S)
+        if outcome.recovered_s is None:
+            outcome.violations.append(f"lost: {self._doubts()} intents are in doubt after {SETTLE_S:.0f} s")
+        self._judge(None, outcome)
+        return outcome
+
+    def _doubts(self) -> int:
+        with suppress(*UNREADABLE):
+            return sum(
+                one["status"] in ("committed", "in_doubt") for one in oracle.books(self.system.rt.engine).intents
+            )
+        return -1
 
     def _round(self, fault: Fault, outcome: Outcome) -> None:
         system = self.system
@@ -183,7 +202,7 @@ class Rounds:
             return not any(finding.kind == BEHIND for finding in self._findings())
         return False
 
-    def _judge(self, fault: Fault, outcome: Outcome) -> None:
+    def _judge(self, fault: Fault | None, outcome: Outcome) -> None:
         for finding in self._findings():
             if finding.kind == BEHIND and outcome.reconciled_s is not None:
                 continue  # they agreed a moment ago; the market goes on
@@ -193,7 +212,7 @@ class Rounds:
         if self.traffic.unsure:
             outcome.violations.append(f"lost: orders by hand that nobody claimed: {sorted(self.traffic.unsure)}")
             self.traffic.unsure.clear()
-        if fault.leaves_off and not outcome.went_off:
+        if fault is not None and fault.leaves_off and not outcome.went_off:
             outcome.violations.append("halted: trading is on again without a human")
 
     def _kinds(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import celery
+import kombu.exceptions
 import psutil
 import redis
 import requests
@@ -45,7 +46,6 @@ TICKERS = ("AAPL", "AMZN", "COST", "GOOGL", "META", "MSFT", "QQQ", "SPY")
 SPEED = 20
 BROKER_LATENCY = Toxic(Kind.LATENCY, seconds=0.03, jitter_s=0.015)  # such as a broker has: faults meet requests
 COOLDOWN_MINUTES = 2.0  # of market time: as few as let each symbol be bought again within a round
-SECRET = EXCHANGE_KEY
 READ_S = 10.0
 CLOSES_SOON_S = 45.0  # of wall time: a round that needs an open market is over by then
 SESSION = {
@@ -92,9 +92,6 @@ class System:
     def all_run(self) -> bool:
         states = [each["state"] for each in self.whole.processes()]
         return bool(states) and all(one == "running" for one in states)
-
-    def restarts(self) -> dict[str, int]:
-        return {each["name"]: each["restarts"] for each in self.whole.processes()}
 
     # --- what QBot says ---
 
@@ -151,10 +148,6 @@ class System:
         self.client.new_session()
         self.client.start(**SESSION, wait_s=20.0)
 
-    def stop(self) -> None:
-        """Emergency or not, the documented stop."""
-        self.client.stop()
-
     def emergency(self, kind: EmergencyKind, force: bool = False) -> None:
         self.client.emergency(kind, "chaos", force=force)
 
@@ -167,7 +160,7 @@ class System:
         now = self.rt.market()
 
         def good() -> bool:
-            with suppress(redis.RedisError, OSError, celery.exceptions.CeleryError, Exception):
+            with suppress(kombu.exceptions.KombuError, redis.RedisError, OSError):
                 self.tick()
             try:
                 found = self.cycle()
@@ -186,7 +179,7 @@ class System:
     def at_exchange(self, method: str, path: str, **more: Any) -> Any:
         """The venue itself, past every proxy."""
         url = f"http://127.0.0.1:{self.settings.exchange_port}{path}"
-        headers = {"APCA-API-KEY-ID": EXCHANGE_KEY, "APCA-API-SECRET-KEY": SECRET}
+        headers = {"APCA-API-KEY-ID": EXCHANGE_KEY, "APCA-API-SECRET-KEY": EXCHANGE_KEY}
         answer = requests.request(method, url, headers=headers, timeout=READ_S, **more)
         answer.raise_for_status()
         return answer.json() if answer.content else None
@@ -205,7 +198,8 @@ def kill(process: psutil.Process, number: int = signal.SIGKILL) -> None:
         process.send_signal(number)
 
 
-def freeze(family: Mapping[int, psutil.Process], number: int) -> None:
+def signal_all(family: Mapping[int, psutil.Process], number: int) -> None:
+    """The same signal to each."""
     for process in family.values():
         kill(process, number)
 

@@ -7,7 +7,7 @@ from statistics import median
 
 from rich.table import Table
 
-from tests.chaos.rounds import Outcome
+from tests.chaos.rounds import END, Outcome
 
 
 def table(names: Sequence[str], outcomes: Sequence[Outcome], rounds: int, seed: int) -> Table:
@@ -21,7 +21,9 @@ def table(names: Sequence[str], outcomes: Sequence[Outcome], rounds: int, seed: 
         if mine:
             shown.add_row(name, *_cells(mine), style=None if all(one.ok for one in mine) else "red")
     shown.add_section()
-    shown.add_row("all", *_cells(outcomes) if outcomes else [])
+    struck = [one for one in outcomes if one.fault != END]
+    if struck:
+        shown.add_row("all", *_cells(struck))
     return shown
 
 
