@@ -62,9 +62,9 @@ class Told:
             self.reporter.write_line(f"{seconds:6.1f} s  {path}")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # the one that a human sees
-        config.pluginmanager.register(Told(config))
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # the one that a human sees
+        session.config.pluginmanager.register(Told(session.config))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
