@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbot.risk import Market, gate, reserve
+from qbot.risk import CHECKS, RULES, Case, Market, evaluate, gate, reserve
+from qbot.risk_case import Whose, whose
 from qbot.store.ledger import usage_of
 from qbot.types import (
     IntentKind,
@@ -58,7 +60,18 @@ def proposals(draw: st.DrawFn) -> Proposal:
     symbol, qty, price = draw(st.sampled_from(SYMBOLS)), str(draw(SHARES)), str(draw(PRICES))
     limited = {"limit_price_usd": D(price), "order_type": OrderType.LIMIT} if draw(st.booleans()) else {}
     more = {"source": draw(SOURCES), **limited}
-    return sale(symbol, qty, price, **more) if draw(st.integers(0, 3)) == 3 else entry(symbol, qty, price, **more)
+    kind = draw(st.integers(0, 7))
+    if kind == 7:
+        return draw(protections(symbol, qty, price))
+    return sale(symbol, qty, price, **more) if kind > 5 else entry(symbol, qty, price, **more)
+
+
+@st.composite
+def protections(draw: st.DrawFn, symbol: str, qty: str, price: str) -> Proposal:
+    """An OCO, or a sale at the market in its place."""
+    levels = {"order_type": OrderType.LIMIT, "take_profit_usd": D(400), "stop_loss_usd": D(price)}
+    at_once = draw(st.booleans())
+    return replace(sale(symbol, qty, price, **({} if at_once else levels)), kind=IntentKind.PROTECTION)
 
 
 @st.composite
@@ -112,9 +125,16 @@ def assert_no_cap_is_passed(
     sold: Counter[str] = Counter()
     bought: dict[str, datetime] = dict(before.last_entry_at)
     entries: Counter[str] = Counter(before.entries_today)
+    covered: Counter[str] = Counter()
     volume, count, run = before.notional_today_usd, before.orders_today, 0
     for one, verdict in judged:
         if not verdict.allowed:
+            continue
+        if one.kind is IntentKind.PROTECTION:
+            at_once = one.order_type is OrderType.MARKET
+            (sold if at_once else covered)[one.symbol] += int(one.qty)
+            free = given_market.positions[one.symbol].qty - before.selling.get(one.symbol, D(0)) - sold[one.symbol]
+            assert covered[one.symbol] <= free - before.protecting.get(one.symbol, D(0))
             continue
         volume, count, run = volume + one.qty * one.price_usd, count + 1, run + 1
         automatic = one.source is not Source.MANUAL
@@ -179,12 +199,154 @@ def test_the_ledger_counts_after_the_commit_what_the_gate_has_reserved(
     assert usage_of([*ledger, *map(intent_row, allowed)], TODAY, NOW) == reckoned
 
 
+# --- what may never happen ------------------------------------------------------------------------------------------
+
+# What is stricter than what is there: each may only refuse more.
+STRICTER: dict[str, Callable[[Case, int], Case]] = {
+    "shares per trade": lambda c, n: _less(c, "max_position_per_trade", n),
+    "shares per order": lambda c, n: _less(c, "max_position_size", n),
+    "orders of a ticker": lambda c, n: _less(c, "max_position_per_ticker", n),
+    "orders of a run": lambda c, n: _less(c, "max_trades_per_run", n),
+    "orders of a day": lambda c, n: _less(c, "max_daily_trades", n),
+    "volume of a day": lambda c, n: _less(c, "daily_notional_cap_usd", 300 * n),
+    "capital": lambda c, n: _less(c, "trading_capital_usd", 300 * n),
+    "share of the portfolio": lambda c, n: _less(c, "max_position_pct", D(n) / 50),
+    "number of positions": lambda c, n: _less(c, "target_diversification", n),
+    "cash reserve": lambda c, n: _less(c, "cash_reserve_usd", -300 * n),
+    "cooldown": lambda c, n: _less(c, "cooldown_minutes", -5.0 * n),
+    "exclusions": lambda c, n: _set(c, excluded_tickers=c.config.excluded_tickers | {SYMBOLS[n % 4]}),
+    "loss of a week": lambda c, n: _report(c, rolling_loss_pct=c.market.risk_report.rolling_loss_pct + D(n) / 100),
+    "drawdown": lambda c, n: _report(c, drawdown_pct=c.market.risk_report.drawdown_pct + D(n) / 100),
+    "orders of a minute": lambda c, n: _usage(c, orders_last_minute=c.usage.orders_last_minute + 10 * n),
+    "cash": lambda c, n: _account(c, cash_usd=c.market.account.cash_usd - 300 * n),
+    "buying power": lambda c, n: _account(c, buying_power_usd=c.market.account.buying_power_usd - 300 * n),
+    "equity": lambda c, n: _account(c, equity_usd=c.market.account.equity_usd - 300 * n),
+    "what is reserved": lambda c, n: _usage(c, reserved_usd=c.usage.reserved_usd + 300 * n),
+    "state": lambda c, n: replace(c, market=replace(c.market, state=TradingState.HALTED)),
+    "latch": lambda c, n: replace(c, market=replace(c.market, latched=True)),
+}
+
+
+def _set(case: Case, **more: Any) -> Case:
+    return replace(case, config=replace(case.config, **more))
+
+
+def _less(case: Case, name: str, amount: Any) -> Case:
+    return _set(case, **{name: getattr(case.config, name) - amount})
+
+
+def _report(case: Case, **more: Any) -> Case:
+    assert case.market.risk_report is not None
+    return replace(case, market=replace(case.market, risk_report=replace(case.market.risk_report, **more)))
+
+
+def _usage(case: Case, **more: Any) -> Case:
+    return replace(case, usage=replace(case.usage, **more))
+
+
+def _account(case: Case, **more: Any) -> Case:
+    assert case.market.account is not None
+    return replace(case, market=replace(case.market, account=replace(case.market.account, **more)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(proposals(), CONFIGS, markets(), LEDGERS, st.sampled_from(sorted(STRICTER)), st.integers(0, 40))
+def test_what_is_stricter_never_allows_more(
+    wanted: Proposal, config: TradingConfig, given_market: Market, ledger: list[Row], name: str, by: int
+) -> None:
+    case = Case(wanted, config, given_market, usage_of(ledger, TODAY, NOW), 0)
+    if not evaluate(case).allowed:
+        assert not evaluate(STRICTER[name](case, by)).allowed
+
+
+@settings(max_examples=200, deadline=None)
+@given(proposals(), CONFIGS, markets(), LEDGERS, st.lists(st.tuples(st.sampled_from(sorted(STRICTER)), st.just(1_000))))
+def test_an_exit_is_never_refused_by_what_only_limits_entries(
+    wanted: Proposal, config: TradingConfig, given_market: Market, ledger: list[Row], stricter: list[tuple[str, int]]
+) -> None:
+    unknown = replace(
+        given_market, account=None, risk_report=None, quotes={}, reconciled=False, settings_problem="",
+        paper_problem="", settings_at_wall=None,
+    )  # fmt: skip
+    asked = whose(wanted)
+    names = {name for rule in RULES if asked in rule.whose for name in rule.refusals}
+    for each in (given_market, unknown):
+        case = Case(wanted, config, each, usage_of(ledger, TODAY, NOW), 1_000)
+        for name, by in stricter if each is given_market else ():
+            case = STRICTER[name](case, by)
+        assert evaluate(case).refusal in names | {None}
+        if asked is Whose.HUMAN_EXIT and each is unknown:
+            held = each.positions[wanted.symbol].qty if wanted.symbol in each.positions else D(0)
+            enough = 0 < wanted.qty <= held - case.usage.selling.get(wanted.symbol, D(0))
+            assert evaluate(case).allowed is enough
+    assert not any(check in CHECKS[Whose.HUMAN_EXIT] for check in set(CHECKS[Whose.CYCLE_ENTRY]) - set(COMMON))
+
+
+COMMON = [rule.check for rule in RULES if {Whose.CYCLE_ENTRY, Whose.HUMAN_EXIT} <= rule.whose]
+
+# Numbers that no entry is judged by: of the signal and of prices that the worst price was made of before.
+NOT_LOOKED_AT = {
+    "signal": {
+        "confidence",
+        "strength",
+        "predicted_return_pct",
+        "target_price_usd",
+        "current_price_usd",
+        "stop_loss_usd",
+    },
+    "quote": {"bid_usd", "ask_usd"},
+    "position": {"qty", "avg_entry_price_usd", "unrealized_pl_usd", "current_price_usd"},
+    "proposal": {"take_profit_usd", "stop_loss_usd", "limit_price_usd", "stop_price_usd"},
+}
+
+
+def numbers_of(value: Any, part: str) -> list[str]:
+    """The fields that hold a number, less those that are not looked at."""
+    found = [field.name for field in fields(value) if isinstance(getattr(value, field.name), Decimal | float)]
+    return [name for name in found if name not in NOT_LOOKED_AT.get(part, set())]
+
+
+FINE = Case(entry(), CONFIG, market(positions={"AAPL": position(qty="1")}), Usage(reserved_by_symbol={"AAPL": D(1)}), 0)
+PARTS: dict[str, tuple[Any, Callable[[Any], Case]]] = {
+    "proposal": (FINE.proposal, lambda new: replace(FINE, proposal=new)),
+    "config": (FINE.config, lambda new: replace(FINE, config=new)),
+    "account": (FINE.market.account, lambda new: replace(FINE, market=replace(FINE.market, account=new))),
+    "quote": (quote(), lambda new: replace(FINE, market=replace(FINE.market, quotes={"AAPL": new}))),
+    "position": (position(), lambda new: replace(FINE, market=replace(FINE.market, positions={"AAPL": new}))),
+    "another position": (position(), lambda new: replace(FINE, market=replace(FINE.market, positions={"SPY": new}))),
+    "report": (FINE.market.risk_report, lambda new: replace(FINE, market=replace(FINE.market, risk_report=new))),
+    "usage": (FINE.usage, lambda new: replace(FINE, usage=new)),
+    "market": (FINE.market, lambda new: replace(FINE, market=new)),
+    "case": (FINE, lambda new: new),
+}
+PLACES = [(part, name) for part, (value, _) in PARTS.items() for name in numbers_of(value, part.split()[-1])]
+
+
+def test_the_order_of_these_tests_is_allowed_while_all_is_a_number() -> None:
+    assert evaluate(FINE).allowed
+    assert len(PLACES) > 25
+
+
+@pytest.mark.parametrize(("part", "name"), PLACES)
+@pytest.mark.parametrize("no_number", ["NaN", "sNaN", "Infinity", "-Infinity"])
+def test_no_number_anywhere_never_lets_an_entry_pass(part: str, name: str, no_number: str) -> None:
+    value, within = PARTS[part]
+    as_float = isinstance(getattr(value, name), float)
+    broken = float(no_number.replace("s", "")) if as_float else D(no_number)
+    for case in (within(replace(value, **{name: broken})),):
+        assert not evaluate(case).allowed
+        by_hand = replace(case, proposal=replace(case.proposal, source=Source.MANUAL, signal=None))
+        assert not evaluate(by_hand).allowed
+
+
 @settings(max_examples=100, deadline=None)
 @given(LEDGERS)
 def test_a_usage_is_sums_of_parts(ledger: list[Row]) -> None:
     found = usage_of(ledger, TODAY, NOW)
     assert found.reserved_usd == sum(found.reserved_by_symbol.values(), D(0))
-    counted = [row for row in ledger if row["status"] in ("committed", "in_doubt", "sent") or row["filled_usd"] > 0]
+    assert found.orders_last_minute == sum(row["created_at_wall"] > NOW - timedelta(minutes=1) for row in ledger)
+    alive = [row for row in ledger if row["status"] in ("committed", "in_doubt", "sent") or row["filled_usd"] > 0]
+    counted = [row for row in alive if row["kind"] != "protection"]
     assert found.orders_today == sum(row["market_day"] == TODAY for row in counted)
     assert found.orders_today >= sum(found.entries_today.values())
     assert 0 not in found.entries_today.values()
@@ -195,7 +357,16 @@ def test_a_usage_is_sums_of_parts(ledger: list[Row]) -> None:
 
 def test_rejected_and_abandoned_intents_count_for_nothing() -> None:
     for status in ("rejected", "abandoned", "closed"):
-        assert usage_of([intent_row(entry(), status=status)], TODAY, NOW) == Usage()
+        assert usage_of([intent_row(entry(), status=status)], TODAY, NOW) == Usage(orders_last_minute=1)
+
+
+@pytest.mark.parametrize(("ago_s", "counts"), [(0, True), (59, True), (60, False), (61, False)])
+@pytest.mark.parametrize("status", ["committed", "sent", "rejected", "denied", "closed"])
+def test_every_intent_of_the_last_minute_counts_whatever_became_of_it(ago_s: int, counts: bool, status: str) -> None:
+    later = NOW + timedelta(seconds=ago_s)  # the snapshot was taken before that
+    row = intent_row(sale(), status=status)
+    assert usage_of([row], TODAY, NOW, later).orders_last_minute == counts
+    assert usage_of([row], TODAY, later).orders_last_minute == counts
 
 
 def test_a_partly_filled_order_that_is_closed_counts_what_was_filled() -> None:

@@ -151,6 +151,7 @@ def intent_row(proposal: Proposal, **more: Any) -> Mapping[str, Any]:
         "side": str(proposal.side),
         "kind": str(proposal.kind),
         "qty": proposal.qty,
+        "spec": {"order_type": str(proposal.order_type)},
         "reserved_usd": proposal.notional_usd,
         "filled_usd": Decimal(0),
         "status": "committed",
