@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from qbot import flatten, limits
+from qbot.broker.protocol import no_fence
 from qbot.desk import Desk
 from qbot.errors import BoardUnavailable, BrokerError, BrokerRejected, OrderInDoubt, StoreUnavailable
 from qbot.flatten import Flattening, Terms
@@ -57,7 +58,8 @@ class Venue:
         self.orders = {key: order for key, order in self.orders.items() if order.symbol in self.stuck}
         return count
 
-    def submit(self, spec: OrderSpec) -> BrokerOrder:
+    def submit(self, spec: OrderSpec, fence: Callable[[], None] = no_fence) -> BrokerOrder:
+        fence()
         self.submitted.append(spec)
         if spec.symbol in self.refused:
             raise BrokerRejected("refused", status=403, code=40310000)
