@@ -10,12 +10,11 @@ import pytest
 from qbot import book_alerts, pipeline, stream
 from qbot.contract import keys
 from qbot.contract.payloads_backend import AlertType
-from qbot.exchange.faults import Fault
 from qbot.projections_system import Health
 from qbot.reconciliation import Books
 from qbot.store import tables
 from qbot.types import Position, TradingConfig
-from tests.support.runtime import World
+from tests.support.runtime import CONFIG, World
 from tests.support.values import account, position
 from tests.test_pipeline import trading
 
@@ -68,9 +67,11 @@ def test_a_stop_loss_that_was_reached_is_a_warning(world: World) -> None:
 
 
 def test_what_the_venue_refuses_is_told_once_an_hour_and_side(world: World) -> None:
-    world.place.faults.add(Fault("POST", "/v2/orders", status=422, body={"code": 40010001, "message": "no"}, times=9))
+    loose = replace(CONFIG, max_position_per_trade=9_999, max_position_size=9_999)
     for number in range(3):
-        world.send(world.commit(world.entry("AAPL"), cycle_id=f"c{number}"))
+        huge = replace(world.entry("AAPL", 2_000), price_usd=D(1))  # the gate was told a wrong price
+        world.send(world.commit(huge, config=loose, cycle_id=f"c{number}"))
+    assert world.intents() == {"AAPL buy": "rejected"}
     book_alerts.trades(world.rt)
     ((severity, title, message),) = told(world, AlertType.TRADE_ALERT)
     assert (severity, title) == ("WARNING", "AAPL: order rejected")
@@ -166,5 +167,6 @@ def test_every_documented_type_of_alert_is_raised_somewhere(world: World) -> Non
     pipeline.sync_frontend_settings(world.rt)
     world.say(keys.RISK_SETTINGS, {})
     pipeline.trade_bot(world.rt)
+    pipeline.reconcile_orders(world.rt)
     book_alerts.portfolio(world.rt, TradingConfig(), holding(world, AAPL="500"))
     assert {row["type"] for row in world.rows(tables.alerts)} == set(AlertType)

@@ -252,7 +252,8 @@ def test_a_cycle_sells_the_excess_once_a_day_and_says_why(world: World) -> None:
     (intent,) = world.rows(tables.intents)
     assert (intent["source"], intent["kind"], intent["side"]) == ("autotrading", "exit", "sell")
     pipeline.reconcile_orders(world.rt)
-    assert world.told(keys.TRADES_LOG)[-1].reason.startswith("rebalancing: 11.9%")
+    (sale,) = [trade for trade in world.told(keys.TRADES_LOG) if trade.side is Side.SELL]
+    assert sale.reason.startswith("rebalancing: 11.9%")
     world.by_hand(symbol="AAPL", qty=str(held), side="buy")
     sent = world.posts()
     world.market.advance(minutes=10)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from qbot.contract.key import Key
 from qbot.reconciliation import Books
 from qbot.risk import Case
 from qbot.session import Inputs, Switch
-from qbot.types import Action, Proposal, Source, Usage
+from qbot.types import Action, Proposal, RiskReport, Source, Usage
 from tests.support.values import NOW, account, entry, forecast, market, position, quote, signal
 
 D = Decimal
@@ -213,6 +213,11 @@ def behaviour(documents: Documents) -> Shown:
     return {**shown, "live": control.live_problem(environment, result.config), "switch": _switch(documents)}
 
 
+def calm_at(now: datetime) -> RiskReport:
+    """The risk engine sees nothing."""
+    return RiskReport(now, D(1), (), (), D(0), D(0))
+
+
 def _gate(result: Effective) -> Shown:
     def judge(proposal: Proposal, usage: Usage | None = None, run: int = 0, **more: Any) -> str | None:
         return risk.evaluate(Case(proposal, result.config, market(**more), usage or Usage(), run)).refusal
@@ -227,7 +232,7 @@ def _gate(result: Effective) -> Shown:
         "cooldown": judge(one, lately),
         "orders of a cycle": judge(one, run=2),
         "orders of a day": judge(one, Usage(orders_today=30)),
-        "hours": judge(one, now=early, quotes={"AAPL": quote(now=early)}),
+        "hours": judge(one, now=early, quotes={"AAPL": quote(now=early)}, risk_report=calm_at(early)),
         "cash": judge(one, account=account(cash_usd="40000")),
         "capital": judge(one, Usage(reserved_usd=D(30_000))),
         "positions": judge(one, positions=held),
