@@ -10,12 +10,12 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
 
 from qbot import limits
-from qbot.types import Account, Forecast, Position, RiskReport
+from qbot.types import Account, Position, RiskReport
 
 EquityPoint = tuple[datetime, Decimal]
 BREAKER = "breaker_"  # in front of a breaker's name among the reasons
@@ -262,26 +262,16 @@ def equity(curve: Sequence[EquityPoint], peak_usd: Decimal | None) -> Equity | N
     return Equity(usable[-1], usable[-1], usable[-1]) if usable and peak_usd is None else None
 
 
-def confidence(forecasts: Iterable[Forecast]) -> float | None:
-    """The median over the symbols of the confidence of each one's surest forecast. None without forecasts."""
-    best: dict[str, float] = {}
-    for forecast in forecasts:
-        sure = forecast.confidence if math.isfinite(forecast.confidence) else 0.0
-        best[forecast.symbol] = max(sure, best.get(forecast.symbol, 0.0))
-    return statistics.median(best.values()) if best else None
+def confidence(surest: Iterable[float]) -> float | None:
+    """The median over the symbols; `surest`: the confidence of each one's surest forecast. None without forecasts."""
+    known = [each if math.isfinite(each) else 0.0 for each in surest]
+    return statistics.median(known) if known else None
 
 
 def age_days(made_at: Iterable[datetime], now: datetime) -> float | None:
     """Days since the oldest of these artifacts was made. None without one."""
     oldest = min(made_at, default=None)
     return None if oldest is None else (now - oldest).total_seconds() / 86_400
-
-
-def fresh_share(last_bar_starts: Mapping[str, datetime], symbols: Sequence[str], now: datetime) -> float:
-    """The share of the symbols whose newest bar is at most BAR_MAX_AGE_S old. 0 without symbols."""
-    since = now - timedelta(seconds=limits.BAR_MAX_AGE_S)
-    fresh = [symbol for symbol in symbols if symbol in last_bar_starts and last_bar_starts[symbol] >= since]
-    return len(fresh) / len(symbols) if symbols else 0.0
 
 
 def streak(outcomes: Iterable[bool]) -> int:

@@ -111,16 +111,17 @@ def _look(rt: Runtime, connection: Connection, known: State | None, now: datetim
     equity = risk_engine.equity(curve, known.peak_usd if known else None) if read_lately else None
     proxies = volatility.market_symbols(rt.tickers, limits.MARKET_SYMBOLS_MAX)
     moves = bars.load(connection, proxies, now - timedelta(days=limits.VOLATILITY_HISTORY_DAYS), now)
-    forecasts = models.latest_forecasts(connection, now - timedelta(minutes=max(HORIZONS_MINUTES)))
+    surest = models.newest_confidences(connection, now - timedelta(minutes=max(HORIZONS_MINUTES)))
+    fresh = bars.fresh(connection, rt.tickers, now - timedelta(seconds=limits.BAR_MAX_AGE_S))
     artifacts = models.standing_artifacts(connection).values()
     return Seen(
         now=now,
         market_open=hours is None or hours.is_open,
         equity=equity,
-        confidence=risk_engine.confidence(forecasts),
+        confidence=risk_engine.confidence(surest),
         volatility_ratio=volatility.ratio(moves),
         model_age_days=risk_engine.age_days([row["created_at"] for row in artifacts], now),
-        fresh_share=risk_engine.fresh_share(bars.last_starts(connection, rt.tickers), rt.tickers, now),
+        fresh_share=len(fresh) / len(rt.tickers),
         standing=tuple(row["name"] for row in store.standing(connection)),
     )
 

@@ -266,20 +266,8 @@ def test_an_equity_that_cash_and_positions_contradict_is_doubted(
 
 
 def test_the_confidence_is_the_median_of_each_symbols_surest_forecast() -> None:
-    class Of:
-        def __init__(self, symbol: str, confidence: float) -> None:
-            self.symbol, self.confidence = symbol, confidence
-
-    found: Any = [Of("A", 0.2), Of("A", 0.9), Of("B", 0.5), Of("C", NAN)]
-    assert risk_engine.confidence(found) == 0.5
+    assert risk_engine.confidence([0.9, 0.5, NAN]) == 0.5
     assert risk_engine.confidence([]) is None
-
-
-def test_a_ticker_is_fresh_while_its_newest_bar_is_young_enough() -> None:
-    old = NOW - timedelta(seconds=limits.BAR_MAX_AGE_S)
-    last = {"A": NOW, "B": old, "C": old - timedelta(seconds=1), "X": NOW}
-    assert risk_engine.fresh_share(last, ["A", "B", "C", "D"], NOW) == 0.5
-    assert risk_engine.fresh_share({}, [], NOW) == 0.0
 
 
 def test_a_streak_counts_from_the_end() -> None:

@@ -20,8 +20,8 @@ from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.errors import BrokerError
 from qbot.runtime import Runtime
 from qbot.settings import ROOT
+from qbot.store import bars, models, state, tables
 from qbot.store import risk as store
-from qbot.store import state, tables
 from qbot.store.engine import transaction
 from qbot.types import Source
 from tests.support.runtime import CONFIG, SESSION, World, calm, limit_entry
@@ -264,13 +264,13 @@ def test_after_a_breaker_no_entry_is_sent_and_the_exits_of_the_cycles_go_on(worl
     assert world.positions() == {}  # SPY is sold
     assert world.posts() == posts + 1
     refused = {row["symbol"]: row["refusal"] for row in world.rows(tables.decisions) if not row["allowed"]}
-    assert "AAPL" in refused
+    assert refused["AAPL"] == "BREAKER_TRIPPED"
     order = {"order_id": "m1", "symbol": "AAPL", "side": "BUY", "order_type": "MARKET", "quantity": 1}
     world.say(keys.MANUAL_ORDERS, [{**order, "status": "PENDING"}])
     pipeline.process_manual_orders(world.rt)
     assert world.posts() == posts + 1
     (answer,) = world.told(keys.MANUAL_ORDERS)
-    assert answer.status == "REJECTED"
+    assert answer.status == "REJECTED" and "BREAKER_TRIPPED" in answer.status_reason
 
 
 def test_a_humans_stop_ends_the_exits_that_a_breaker_let_go_on(world: World) -> None:
@@ -388,6 +388,19 @@ def test_a_broker_that_is_gone_neither_trips_nor_stops_the_watch(world: World) -
         reconciliation.reconcile(world.rt.desk, world.market())
     assert tripped(world) == []
     assert "equity_unknown" in world.told(keys.RISK_STATUS).risk_reasons
+
+
+def test_what_is_looked_at_is_what_stands_in_postgres(world: World) -> None:
+    now = trading(world).market()
+    world.believe("MSFT", 0.01, horizon=15, confidence=0.3)
+    world.believe("MSFT", 0.01, horizon=60, confidence=0.5)
+    with transaction(world.engine) as connection:
+        assert sorted(models.newest_confidences(connection, now - timedelta(hours=1))) == [0.5, 0.9]
+        assert models.newest_confidences(connection, now) == []
+        newest = bars.last_starts(connection, ["AAPL"])["AAPL"]
+        connection.execute(tables.bars.delete().where(tables.bars.c.symbol == "SPY", tables.bars.c.ts >= newest))
+        assert bars.fresh(connection, ["AAPL", "SPY"], newest) == {"AAPL"}
+        assert bars.fresh(connection, ["AAPL", "SPY"], newest + timedelta(seconds=1)) == set()
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

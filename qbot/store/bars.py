@@ -58,6 +58,12 @@ def last_starts(connection: Connection, symbols: Sequence[str]) -> dict[str, dat
     return dict(connection.execute(newest.group_by(bars.c.symbol)).all())
 
 
+def fresh(connection: Connection, symbols: Sequence[str], since: datetime) -> set[str]:
+    """Those of the symbols that have a bar that starts at `since` or later."""
+    query = sa.select(bars.c.symbol).distinct().where(bars.c.ts >= since, bars.c.symbol.in_(list(symbols)))
+    return set(connection.execute(query).scalars())
+
+
 def closes_at(connection: Connection, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], float]:
     """The close of the bar that starts at the given time, for each (symbol, start) that is known."""
     if not wanted:

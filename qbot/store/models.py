@@ -105,6 +105,13 @@ def latest_forecasts(connection: Connection, since: datetime) -> list[Forecast]:
     return [Forecast(**row) for row in connection.execute(newest).mappings()]
 
 
+def newest_confidences(connection: Connection, since: datetime) -> list[float]:
+    """Of each symbol that the newest forecasts after `since` are of, the confidence of the surest."""
+    newest = sa.select(sa.func.max(forecasts.c.issued_at)).where(forecasts.c.issued_at > since).scalar_subquery()
+    query = sa.select(sa.func.max(forecasts.c.confidence)).where(forecasts.c.issued_at == newest)
+    return list(connection.execute(query.group_by(forecasts.c.symbol)).scalars())
+
+
 def pending_forecasts(connection: Connection, until: datetime | None = None, most: int = 5_000) -> list[Row]:
     """Forecasts not yet compared with what happened; with `until`, those whose time has come."""
     query = forecasts.select().where(forecasts.c.matured_at.is_(None))
