@@ -19,8 +19,10 @@ from qbot.store import account as accounts
 from qbot.store.engine import transaction
 
 DAYS_SHOWN, ACTIVITIES_SHOWN = 5, 8
-SPLITS_ADVICE = """After a split, a merger, a transfer or another account this does not settle by itself. Look at the
-broker's own site; when its positions are right, stop trading and run `qbot account adopt`."""
+ADVICE = (
+    "After a split, a merger, a transfer or another account this does not settle by itself. Look at the broker's own "
+    "site; when its positions are right, stop trading and run `qbot account adopt`."
+)
 
 console = Console(highlight=False)
 app = typer.Typer(
@@ -62,19 +64,19 @@ def adopt(
     found = adoption.plan(rt.desk, rt.engine)
     show(rt, found)
     if not found.needed and not anyway:
-        console.print("There is nothing to take over.")
+        say("There is nothing to take over.")
         return
     if not yes:
         typer.confirm("Is this what the broker's own site shows, and shall the ledger go on from here?", abort=True)
     number = adoption.adopt(rt.engine, found, getpass.getuser(), reason, rt.market(), rt.wall())
-    console.print(f"Taken over (opening {number}). Entries are allowed again once the next reconcile agrees.")
+    say(f"Taken over (opening {number}). Entries are allowed again once the next reconcile agrees.")
 
 
 def _runtime(demo: bool | None) -> Runtime:
     quiet()
     chosen = installation.choose(demo)
     values = settings_of(chosen)
-    console.print(f"QBot at {where(values)} ({chosen.name}).")
+    say(f"QBot at {where(values)} ({chosen.name}).")
     return runtime_of(values, chosen, Reached(postgres=True, redis=True))
 
 
@@ -82,27 +84,27 @@ def show(rt: Runtime, found: Plan) -> None:
     """Both accounts, the shares and the cash by both, and what lately changed the account besides trades."""
     ours, theirs = found.opening, found.account
     if ours is None:
-        console.print("The ledger has seen no account yet: the first that answers a reconcile becomes its own.")
+        say("The ledger has seen no account yet: the first that answers a reconcile becomes its own.")
     else:
         since = audit.both(ours.opened_at_wall)
-        console.print(f"Ledger   account {accounting.name(ours.number, ours.account_id)}, {ours.kind}, since {since}")
-        console.print(f"         by {ours.who}: {ours.reason}", markup=False)
+        say(f"Ledger   account {accounting.name(ours.number, ours.account_id)}, {ours.kind}, since {since}")
+        say(f"         by {ours.who}: {ours.reason}", plain=True)
     kind = accounting.kind(theirs.number)
-    console.print(f"Broker   account {accounting.name(theirs.number, theirs.account_id)}, {kind}")
+    say(f"Broker   account {accounting.name(theirs.number, theirs.account_id)}, {kind}")
     if found.other_account is not None:
-        console.print(f"[red]{found.other_account}[/red]")
+        say(f"[red]{found.other_account}[/red]")
     _show_shares(found)
     _show_cash(found)
-    _show_activities(rt)
+    _show_activities(rt, found)
     if found.left_behind:
-        console.print(f"{len(found.left_behind)} orders that the ledger holds open are not known to the broker.")
+        say(f"{len(found.left_behind)} orders that the ledger holds open are not known to the broker.")
     if found.needed:
-        console.print(f"[yellow]{SPLITS_ADVICE}[/yellow]")
+        say(f"[yellow]{ADVICE}[/yellow]")
 
 
 def _show_shares(found: Plan) -> None:
     if not found.changes:
-        console.print("No shares are held, by both.")
+        say("No shares are held, by both.")
         return
     table = Table("Symbol", "Ledger", "Broker", "Cost a share", "", box=None, pad_edge=False, padding=(0, 2))
     for one in found.changes:
@@ -115,20 +117,24 @@ def _show_shares(found: Plan) -> None:
 def _show_cash(found: Plan) -> None:
     there, here = found.account.cash_usd, found.cash_expected_usd
     if here is None:
-        console.print(f"Cash     {audit.usd(there)} at the broker; the ledger does not reckon it yet")
+        say(f"Cash     {audit.usd(there)} at the broker; the ledger does not reckon it yet")
         return
     agrees = "agree" if not found.cash_differs else f"[red]differ by {audit.usd(there - here)}[/red]"
-    console.print(f"Cash     {audit.usd(there)} at the broker, {audit.usd(here)} by the ledger: they {agrees}")
+    say(f"Cash     {audit.usd(there)} at the broker, {audit.usd(here)} by the ledger: they {agrees}")
 
 
-def _show_activities(rt: Runtime) -> None:
+def _show_activities(rt: Runtime, found: Plan) -> None:
     with transaction(rt.engine) as connection:
         fees = accounts.fees_by_day(connection, DAYS_SHOWN)
-        recent = accounts.recent_activities(connection, ACTIVITIES_SHOWN)
     if fees:
-        console.print("Fees     " + ", ".join(f"{day} {audit.usd(total)}" for day, total in fees))
-    for row in recent:
-        name = " ".join(part for part in (row["kind"], row["sub_kind"], row["symbol"]) if part)
-        moved = f", {audit.shares(row['qty'])} shares" if row["qty"] else ""
-        back = f" ({row['status']})" if row["status"] == accounts.CANCELED else ""
-        console.print(f"         {row['day']}  {name}  {audit.usd(row['amount_usd'])}{moved}{back}", markup=False)
+        say("Fees     " + ", ".join(f"{day} {audit.usd(total)}" for day, total in fees))
+    for one in sorted(found.activities, key=lambda each: each.at, reverse=True)[:ACTIVITIES_SHOWN]:
+        name = " ".join(part for part in (one.kind, one.sub_kind, one.symbol) if part)
+        moved = f", {audit.shares(one.qty)} shares" if one.qty else ""
+        back = f" ({one.status})" if one.status == accounts.CANCELED else ""
+        say(f"         {one.day}  {name}  {audit.usd(one.amount_usd)}{moved}{back}", plain=True)
+
+
+def say(text: str, *, plain: bool = False) -> None:
+    """A line that is not broken; `plain`: with no word of it taken for a colour."""
+    console.print(text, soft_wrap=True, markup=not plain)

@@ -216,8 +216,7 @@ def test_a_fee_explains_the_cash_it_took_and_is_kept_with_its_day(world: World) 
     with transaction(world.engine) as connection:
         assert accounts.fees_usd(connection) == Decimal("1.03")
         assert accounts.fees_by_day(connection, 5) == [(MID_SESSION.date(), Decimal("1.03"))]
-        newest = accounts.recent_activities(connection, 5)
-    assert {(row["kind"], row["sub_kind"], row["amount_usd"]) for row in newest} == {
+    assert {(row["kind"], row["sub_kind"], row["amount_usd"]) for row in world.rows(tables.activities)} == {
         ("FEE", "TAF", Decimal("-0.03")), ("CFEE", None, Decimal(-1)),
     }  # fmt: skip
 

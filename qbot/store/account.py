@@ -90,12 +90,6 @@ def adjust(connection: Connection, rows: Sequence[Row]) -> None:
         connection.execute(adjustments.insert(), list(rows))
 
 
-def all_adjustments(connection: Connection) -> list[Row]:
-    """Everything that was ever taken over, oldest first."""
-    query = adjustments.select().order_by(adjustments.c.opening, adjustments.c.symbol)
-    return [dict(row) for row in connection.execute(query).mappings()]
-
-
 def net_quantities(connection: Connection) -> dict[str, Decimal]:
     """Shares held: what was taken over, and the sum of all fills since. Symbols at zero are left out."""
     now = opening(connection)
@@ -189,12 +183,6 @@ def last_activity_at(connection: Connection) -> datetime | None:
     now = opening(connection)
     mine = activities.c.opening == (now.opening if now else None)
     return connection.execute(sa.select(sa.func.max(activities.c.at)).where(mine)).scalar()
-
-
-def recent_activities(connection: Connection, count: int) -> list[Row]:
-    """The last activities, newest first."""
-    query = activities.select().order_by(activities.c.at.desc(), activities.c.activity_id.desc()).limit(count)
-    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def fees_usd(connection: Connection) -> Decimal:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -72,38 +72,45 @@ def trail(connection: Connection, asked: str, manual_cycle_id: str | None = None
     """What is recorded behind an id: broker's or client's id of an order, of an execution, a manual order, a decision,
     an adjustment. None when nobody knows it. `manual_cycle_id`: how a manual order of that id would have been named.
     """
+    start = _start(connection, asked, manual_cycle_id)
+    return _behind(connection, asked, start) if start else None
+
+
+class Start(NamedTuple):
+    """What an id is of."""
+
+    found_as: str
+    order: Row | None = None
+    intent: Row | None = None
+    decision: Row | None = None
+    manual: Row | None = None
+    adjustment: Row | None = None
+
+
+def _start(connection: Connection, asked: str, manual_cycle_id: str | None) -> Start | None:
     order, found_as = _order(connection, asked)
-    intent = _one(connection, intents, intents.c.client_order_id, asked) if order is None else None
-    manual = decision = adjustment = None
-    if intent is not None:
-        found_as = "intent"
-    if order is None and intent is None:
-        manual = _manual(connection, asked)
-        decision = _one(connection, decisions, decisions.c.decision_id, asked)
-        adjustment = _one(connection, adjustments, adjustments.c.adjustment_id, asked)
-        if manual is not None:
-            sent = ((manual["outcome"] or {}).get("client_order_id")) or ""
-            order, intent = _order(connection, sent)[0], _one(connection, intents, intents.c.client_order_id, sent)
-            decision = _one(connection, decisions, decisions.c.cycle_id, manual_cycle_id or "")
-        found_as = "manual order" if manual else "decision" if decision else "adjustment" if adjustment else ""
-        if intent is None and decision is not None:
-            intent = _one(connection, intents, intents.c.decision_id, decision["decision_id"])
-            order = order or (intent and _order(connection, intent["client_order_id"])[0])
-    if not found_as:
-        return None
-    return _behind(connection, asked, found_as, order, intent, decision, manual, adjustment)
+    if found_as:
+        return Start(found_as, order)
+    if (intent := _one(connection, intents, intents.c.client_order_id, asked)) is not None:
+        return Start("intent", intent=intent)
+    if (manual := _manual(connection, asked)) is not None:
+        decision = _one(connection, decisions, decisions.c.cycle_id, manual_cycle_id or "")
+        return _decided(connection, Start("manual order", decision=decision, manual=manual))
+    if (decision := _one(connection, decisions, decisions.c.decision_id, asked)) is not None:
+        return _decided(connection, Start("decision", decision=decision))
+    adjustment = _one(connection, adjustments, adjustments.c.adjustment_id, asked)
+    return Start("adjustment", adjustment=adjustment) if adjustment else None
 
 
-def _behind(
-    connection: Connection,
-    asked: str,
-    found_as: str,
-    order: Row | None,
-    intent: Row | None,
-    decision: Row | None,
-    manual: Row | None,
-    adjustment: Row | None,
-) -> Trail:
+def _decided(connection: Connection, start: Start) -> Start:
+    """With the intent and the order that a decision led to, if it did."""
+    intent = _one(connection, intents, intents.c.decision_id, (start.decision or {}).get("decision_id"))
+    order = _order(connection, intent["client_order_id"])[0] if intent else None
+    return start._replace(intent=intent, order=order)
+
+
+def _behind(connection: Connection, asked: str, start: Start) -> Trail:
+    order, intent, decision, adjustment = start.order, start.intent, start.decision, start.adjustment
     way = _way(connection, order) if order else []
     if intent is None and way:
         intent = _one(connection, intents, intents.c.client_order_id, way[-1]["client_order_id"])
@@ -117,7 +124,7 @@ def _behind(
     ids = [order["broker_order_id"]] if order else []
     found = Trail(
         asked=asked,
-        found_as=found_as,
+        found_as=start.found_as,
         order=order,
         way=way,
         legs=_rows(connection, orders, orders.c.parent_id.in_(ids), orders.c.created_at, orders.c.broker_order_id),
@@ -130,15 +137,15 @@ def _behind(
         training=_one(connection, trainings, trainings.c.training_id, (artifact or {}).get("training_id")),
         settings=settings,
         session=_session(connection, intent),
-        manual=manual or _manual_of(connection, intent),
+        manual=start.manual or _manual_of(connection, intent),
         adjustment=adjustment,
         entry=_entry(connection, intent),
         missing=(),
     )
-    return _with_missing(found)
+    return checked(found)
 
 
-def _with_missing(found: Trail) -> Trail:
+def checked(found: Trail) -> Trail:
     """Names every link that should be there and is not (invariant I6)."""
     missing = ["order"] if found.found_as == "fill" and found.order is None else []
     if found.way and found.source != Source.FOREIGN and found.intent is None:
@@ -154,8 +161,7 @@ def _with_missing(found: Trail) -> Trail:
     if found.intent is not None and found.intent["kind"] == IntentKind.PROTECTION and found.entry is None:
         missing.append("protected entry")
     missing += _missing_reasons(found)
-    values = {name: getattr(found, name) for name in Trail.__dataclass_fields__}
-    return Trail(**{**values, "missing": tuple(missing)})
+    return replace(found, missing=tuple(missing))
 
 
 def _missing_reasons(found: Trail) -> list[str]:
