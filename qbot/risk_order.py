@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from qbot import limits, protection
-from qbot.risk_case import Case, Refusal, finite, last_price_usd, over, position_qty, total
+from qbot.risk_case import Case, Refusal, Whose, finite, last_price_usd, over, position_qty, total, whose
 from qbot.types import IntentKind, OrderType, Proposal, Side, Source
 
 LIMITED = (OrderType.LIMIT, OrderType.STOP_LIMIT)
@@ -160,8 +160,13 @@ def opposite(case: Case) -> Refusal | None:
     if Side.SELL in case.usage.unsettled.get(symbol, frozenset()):
         return Refusal("OPPOSITE_ORDER_OPEN", f"a sale of {symbol} is on its way", {"symbol": symbol})
     for order in case.market.open_orders:
-        if order.symbol == symbol and order.side is not case.proposal.side and not order.protective:
+        if order.symbol != symbol or order.side is case.proposal.side:
+            continue
+        if not order.protective:
             message = "an open order on the other side would be a wash trade"
+            return Refusal("OPPOSITE_ORDER_OPEN", message, {"order": order.broker_order_id})
+        if whose(case.proposal) is Whose.HUMAN_ENTRY:  # a cycle's is a bracket, which the venue takes beside a stop
+            message = "its stop-loss rests at the broker, which takes no simple purchase beside it: a wash trade"
             return Refusal("OPPOSITE_ORDER_OPEN", message, {"order": order.broker_order_id})
     return None
 

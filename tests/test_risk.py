@@ -444,11 +444,13 @@ def test_exits_use_up_the_trades_of_a_run_but_are_never_refused_for_it() -> None
     assert [verdict.refusal for _, verdict in judged] == [None, None, None, None, "MAX_TRADES_PER_RUN"]
 
 
-def test_a_resting_protection_is_no_opposite_order() -> None:
+def test_a_resting_protection_is_no_opposite_order_to_a_bracket() -> None:
     assert refusal(ENTRY.amid(open_orders=[broker_order(parent_id="b-1")])) is None
     assert refusal(ENTRY.amid(open_orders=[broker_order(order_class="oco")])) is None
     assert refusal(ENTRY.amid(open_orders=[broker_order("MSFT")])) is None
     assert refusal(ENTRY.amid(open_orders=[broker_order(side=Side.BUY)])) is None
+    by_hand = ENTRY.by_hand().amid(open_orders=[broker_order(parent_id="b-1")])
+    assert refusal(by_hand) == "OPPOSITE_ORDER_OPEN"  # a simple order, which the venue takes for a wash trade
     assert refusal(ENTRY.used(unsettled={"AAPL": frozenset({Side.SELL})})) == "OPPOSITE_ORDER_OPEN"
     assert refusal(ENTRY.by_hand().used(unsettled={"AAPL": frozenset({Side.SELL})})) == "OPPOSITE_ORDER_OPEN"
 
