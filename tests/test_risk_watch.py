@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.dialects.postgresql import insert
 
 from qbot import control, limits, pipeline, reconciliation, risk_watch
 from qbot.contract import keys
@@ -63,9 +64,21 @@ def minute(world: World, rt: Runtime | None = None) -> None:
     pipeline.risk_engine(rt or world.rt)
 
 
+def read(world: World, *usd: int) -> None:
+    """As `minutes`, but for readings that are there already, and one look at the end."""
+    with transaction(world.engine) as connection:
+        for value in usd:
+            world.market.advance(minutes=1)
+            world.wall.advance(minutes=1)
+            row = {"at": world.market(), "equity_usd": value, "cash_usd": value}
+            connection.execute(insert(tables.equity).values(**row).on_conflict_do_nothing())
+        calm(connection, world.market())
+    pipeline.risk_engine(world.rt)
+
+
 def crash(world: World) -> World:
     """The equity falls by a fifth, and two minutes confirm it."""
-    minutes(world, "100000", "100000", "100000", "80000", "80000")
+    read(world, 100_000, 100_000, 100_000, 80_000, 80_000)
     return world
 
 
@@ -116,13 +129,13 @@ def test_one_bad_reading_trips_nothing_and_costs_nothing(world: World) -> None:
 def test_an_equity_that_cash_and_positions_contradict_is_told_and_is_no_loss(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    minutes(trading(world), "100000", "100000", "100000")
+    read(trading(world), 100_000, 100_000, 100_000)
     readings = len(world.rows(tables.equity))
     rt = world.another()
     rt.__dict__["broker"] = Misreading(rt.broker)
-    for _ in range(5):
+    for _ in range(3):
         minute(world, rt)
-        pipeline.reconcile_orders(rt)
+    pipeline.reconcile_orders(rt)
     assert (tripped(world), len(world.rows(tables.equity))) == ([], readings)
     assert ("WARNING", "The equity told by the broker is doubted") in world.alerts()
     world.market.advance(minutes=15)
@@ -146,11 +159,11 @@ class Misreading:
 
 
 def test_losses_do_not_begin_anew_at_midnight(world: World) -> None:
-    minutes(trading(world), "100000", "100000", "100000", "94000", "94000", "94000")
+    read(trading(world), 100_000, 100_000, 100_000, 94_000, 94_000, 94_000)
     assert tripped(world) == []  # 6 %
     world.market.advance(days=1)
     world.wall.advance(days=1)
-    minutes(world, "89000", "89000", "89000")
+    read(world, 89_000, 89_000, 89_000)
     assert tripped(world) == ["rolling_loss"]  # 11 % in two days, 5 % in each
 
 
@@ -177,14 +190,12 @@ def test_drift_has_to_last_a_quarter_of_an_hour_and_to_be_seen_all_the_while(wor
         connection.execute(tables.fills.delete())
         fill = {"execution_id": "x", "broker_order_id": "x", "symbol": "MSFT", "side": "buy", "qty": 5, "price_usd": 1}
         connection.execute(tables.fills.insert().values(**fill, at=world.market()))
-    for _ in range(10):
-        minute(world)
-    world.wall.advance(seconds=limits.UNWATCHED_S + 1)  # nobody looked: it begins anew
-    world.market.advance(seconds=limits.UNWATCHED_S + 1)
-    for _ in range(15):
-        minute(world)
+    unseen(world, 10)
+    world.wall.advance(seconds=limits.UNWATCHED_S)  # nobody looked: it begins anew
+    world.market.advance(seconds=limits.UNWATCHED_S)
+    unseen(world, 18)
     assert tripped(world) == []
-    minute(world)
+    unseen(world, 5)
     assert tripped(world) == ["ledger_drift"]
 
 
@@ -198,19 +209,19 @@ def test_old_data_in_an_open_market_trip_only_after_half_an_hour(world: World) -
 
 
 def unseen(world: World, count: int) -> None:
-    """So many minutes without new bars, the engine looking at every third."""
-    for left in range(count, 0, -1):
-        world.market.advance(minutes=1)
-        world.wall.advance(minutes=1)
-        if left % 3 == 0 or left == 1:
-            pipeline.risk_engine(world.rt)
+    """So many minutes without new bars or readings; the engine looks every four minutes and at the end."""
+    for begin in range(0, count, 4):
+        step = min(4, count - begin)
+        world.market.advance(minutes=step)
+        world.wall.advance(minutes=step)
+        pipeline.risk_engine(world.rt)
 
 
 def test_in_a_replay_that_runs_fast_nothing_that_lasts_trips_within_minutes_on_the_wall(world: World) -> None:
     trading(world)
-    for _ in range(20):
-        world.market.advance(minutes=10)
-        world.wall.advance(seconds=10)
+    for _ in range(4):
+        world.market.advance(minutes=30)
+        world.wall.advance(seconds=60)
         pipeline.risk_engine(world.rt)
     assert "data_gap" not in tripped(world)
 
@@ -338,11 +349,11 @@ def test_a_crash_between_the_record_and_the_latch_is_made_up_for_by_the_next_loo
     def dies(rt: Runtime, reason: str) -> bool:
         raise SystemExit("killed")
 
-    minutes(trading(world), "100000", "100000", "100000", "80000")
+    read(trading(world), 100_000, 100_000, 100_000, 80_000)
     with monkeypatch.context() as once:
         once.setattr(control, "break_off", dies)
         with pytest.raises(SystemExit):
-            minute(world)
+            read(world, 80_000)
     assert (sorted(tripped(world)), switch(world).latched) == (["drawdown", "rolling_loss"], False)
     report = risk_watch.report(world.rt, world.market())
     assert report is not None and report.tripped == ("drawdown", "rolling_loss")  # the gate knows already
@@ -352,9 +363,9 @@ def test_a_crash_between_the_record_and_the_latch_is_made_up_for_by_the_next_loo
 
 
 def test_entries_that_cannot_be_cancelled_are_told_and_cancelled_later(world: World) -> None:
-    minutes(trading(world), "100000", "100000", "100000", "80000")
+    read(trading(world), 100_000, 100_000, 100_000, 80_000)
     world.exchange.fault("server_error", method="DELETE")
-    minute(world)
+    read(world, 80_000)
     assert switch(world).breaker is True
     assert ("CRITICAL", "Entries could not be cancelled") in world.alerts()
     world.exchange.clear_faults()
@@ -369,20 +380,20 @@ def test_resume_releases_and_counts_losses_from_then_on(world: World) -> None:
     assert (now.on, now.latched, now.breaker, now.reducing) == (False, False, False, False)
     assert {row["resumed_by"] for row in world.rows(tables.breakers)} == {"tester"}
     assert world.told(keys.RISK_SETTINGS).emergency_stop_active is False
-    minutes(world, "80000", "80000", "80000", "80000")
+    read(world, 80_000, 80_000, 80_000, 80_000)
     assert (tripped(world), switch(world).latched) == ([], False)  # the same loss does not trip again
     assert world.told(keys.RISK_STATUS).drawdown_pct == 0
     assert start(world, 3) is True
-    minutes(world, "80000", "64000", "64000")
+    read(world, 80_000, 64_000, 64_000)
     assert sorted(tripped(world)) == ["drawdown", "rolling_loss"]  # a new one does
 
 
 def test_a_broker_that_is_gone_neither_trips_nor_stops_the_watch(world: World) -> None:
-    minutes(trading(world), "100000", "100000", "100000")
+    read(trading(world), 100_000, 100_000, 100_000)
     world.exchange.fault("server_error")
-    for _ in range(20):
-        world.market.advance(minutes=1)
-        world.wall.advance(minutes=1)
+    for _ in range(4):
+        world.market.advance(minutes=4)
+        world.wall.advance(minutes=4)
         pipeline.risk_engine(world.rt)
     with pytest.raises(BrokerError):
         reconciliation.reconcile(world.rt.desk, world.market())
