@@ -65,7 +65,7 @@ class RoundTrip:
 
     @property
     def pnl_pct(self) -> float | None:
-        """Realised return: a fraction of what the shares cost (or, sold short, brought in). None if that was nothing."""
+        """Realised return: a fraction of what the shares cost (sold short: brought in); None if that was nothing."""
         cost = self.qty * self.entry_price_usd
         return float(self.pnl_usd / cost) if cost else None
 
@@ -97,6 +97,7 @@ class Performance:
     portfolio_value: float
     cash_balance: float
     buying_power: float
+    total_fees: float = 0.0
 
 
 def in_order(fills: Iterable[Fill]) -> list[Fill]:
@@ -140,6 +141,7 @@ def performance(
     account: Account,
     positions: Sequence[Position],
     now: datetime,
+    fees_usd: Decimal = Decimal(0),
 ) -> Performance:
     """All figures as of `now`, in market time. `curve` is the equity over time, oldest first; it may be empty."""
     points = [*(point for point in curve if point[0] < now), (now, account.equity_usd)]
@@ -166,6 +168,7 @@ def performance(
         portfolio_value=_cents(account.equity_usd),
         cash_balance=_cents(account.cash_usd),
         buying_power=_cents(account.buying_power_usd),
+        total_fees=_cents(fees_usd),
     )
 
 

@@ -84,7 +84,8 @@ def performance(rt: Runtime) -> None:
     with transaction(rt.engine) as connection:
         trips = trades.closed(connection)
         curve = ledger.equity_curve(connection, account.since(connection) or reconciliation.BEGINNING)
-    found = performance_stage.performance(trips, curve, taken.account, list(taken.positions.values()), now)
+        fees = account.fees_usd(connection)
+    found = performance_stage.performance(trips, curve, taken.account, list(taken.positions.values()), now, fees)
     rt.board.write(keys.TRADING_PERFORMANCE, projections_system.trading_performance(found), now=rt.wall())
 
 

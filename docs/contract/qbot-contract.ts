@@ -43,7 +43,7 @@ export interface ActiveOrder {
   readonly source: Source;
   /** `quantity` × limit, stop or last price; USD. */
   readonly estimated_value: number;
-  /** USD; 0: no commission, and regulatory fees come by the day, not by order. */
+  /** USD; 0: no commission; regulatory fees come by the day: `total_fees`. */
   readonly fees: number;
 }
 
@@ -448,7 +448,7 @@ export interface PortfolioSettings {
   readonly rebalance_enabled?: boolean;
   /** How far over its target a position may lie; fraction of the portfolio; at least 0.01 counts. (0 to 1) */
   readonly rebalance_threshold?: number;
-  /** Sector names; of one cycle's entries those in them come first. (at most 100 elements) */
+  /** Sector names, in any common spelling; of one cycle's entries those in them come first. (at most 100 elements) */
   readonly preferred_sectors?: ReadonlyArray<string>;
   /** Never bought. (at most 5,000 elements) */
   readonly excluded_tickers?: ReadonlyArray<string>;
@@ -525,9 +525,9 @@ export interface RecentTrade {
   readonly price: number;
   /** `quantity` × price; USD. */
   readonly value: number;
-  /** USD; 0: no commission, and regulatory fees come by the day, not by order. */
+  /** USD; 0: no commission; regulatory fees come by the day: `total_fees`. */
   readonly fees: number;
-  /** Realised; USD; null where the trade closed nothing. */
+  /** Realised, first in first out; USD; null where it closed nothing. */
   readonly pnl: number | null;
   /** Realised return; fraction; null as pnl. */
   readonly pnl_pct: number | null;
@@ -823,7 +823,7 @@ export interface TradingPerformance {
   readonly weekly_pnl: number;
   /** Change of the equity since the month began; USD. */
   readonly monthly_pnl: number;
-  /** Change of the equity since QBot began to record it; USD. */
+  /** Change of the equity since QBot began to record the account, fees in it; USD. */
   readonly total_pnl: number;
   /** Winning of all closed trades; fraction; 0 while there are none. (0 to 1) */
   readonly win_rate: number;
@@ -851,6 +851,8 @@ export interface TradingPerformance {
   readonly cash_balance: number;
   /** What the broker would let the account buy for; USD. */
   readonly buying_power: number;
+  /** Fees that the venue took; in the profits above, not in those of single trades; USD (extension). */
+  readonly total_fees?: number | null;
 }
 
 /** `trading_settings`: the main switch and the thresholds. `enabled` is false until a frontend says otherwise. */

@@ -199,7 +199,7 @@ inline constexpr char kUpdatedAt[] = "updated_at";
 inline constexpr char kSource[] = "source";
 // number. `quantity` x limit, stop or last price; USD.
 inline constexpr char kEstimatedValue[] = "estimated_value";
-// number. USD; 0: no commission, and regulatory fees come by the day, not by order.
+// number. USD; 0: no commission; regulatory fees come by the day: `total_fees`.
 inline constexpr char kFees[] = "fees";
 }  // namespace ActiveOrder
 
@@ -595,7 +595,7 @@ inline constexpr char kMaxPositionPct[] = "max_position_pct";
 inline constexpr char kRebalanceEnabled[] = "rebalance_enabled";
 // number. How far over its target a position may lie; fraction of the portfolio; at least 0.01 counts.
 inline constexpr char kRebalanceThreshold[] = "rebalance_threshold";
-// array of strings. Sector names; of one cycle's entries those in them come first.
+// array of strings. Sector names, in any common spelling; of one cycle's entries those in them come first.
 inline constexpr char kPreferredSectors[] = "preferred_sectors";
 // array of tickers. Never bought.
 inline constexpr char kExcludedTickers[] = "excluded_tickers";
@@ -673,9 +673,9 @@ inline constexpr char kQuantity[] = "quantity";
 inline constexpr char kPrice[] = "price";
 // number. `quantity` x price; USD.
 inline constexpr char kValue[] = "value";
-// number. USD; 0: no commission, and regulatory fees come by the day, not by order.
+// number. USD; 0: no commission; regulatory fees come by the day: `total_fees`.
 inline constexpr char kFees[] = "fees";
-// number or null. Realised; USD; null where the trade closed nothing.
+// number or null. Realised, first in first out; USD; null where it closed nothing.
 inline constexpr char kPnl[] = "pnl";
 // number or null. Realised return; fraction; null as pnl.
 inline constexpr char kPnlPct[] = "pnl_pct";
@@ -978,7 +978,7 @@ inline constexpr char kDailyPnl[] = "daily_pnl";
 inline constexpr char kWeeklyPnl[] = "weekly_pnl";
 // number. Change of the equity since the month began; USD.
 inline constexpr char kMonthlyPnl[] = "monthly_pnl";
-// number. Change of the equity since QBot began to record it; USD.
+// number. Change of the equity since QBot began to record the account, fees in it; USD.
 inline constexpr char kTotalPnl[] = "total_pnl";
 // number. Winning of all closed trades; fraction; 0 while there are none.
 inline constexpr char kWinRate[] = "win_rate";
@@ -1006,6 +1006,8 @@ inline constexpr char kPortfolioValue[] = "portfolio_value";
 inline constexpr char kCashBalance[] = "cash_balance";
 // number. What the broker would let the account buy for; USD.
 inline constexpr char kBuyingPower[] = "buying_power";
+// number or null. Fees that the venue took; in the profits above, not in those of single trades; USD (extension).
+inline constexpr char kTotalFees[] = "total_fees";
 }  // namespace TradingPerformance
 
 // `trading_settings`: the main switch and the thresholds. `enabled` is false until a frontend says otherwise.

@@ -108,7 +108,7 @@ class TradingPerformance(Payload):
     daily_pnl: Usd = Field(description="Change of the equity since the previous close; USD.")
     weekly_pnl: Usd = Field(description="Change of the equity since Monday; USD.")
     monthly_pnl: Usd = Field(description="Change of the equity since the month began; USD.")
-    total_pnl: Usd = Field(description="Change of the equity since QBot began to record it; USD.")
+    total_pnl: Usd = Field(description="Change of the equity since QBot began to record the account, fees in it; USD.")
     win_rate: Fraction = Field(description="Winning of all closed trades; fraction; 0 while there are none.")
     avg_trade_duration: Number = Field(description="minutes from entry to exit; 0 while there are none")
     sharpe_ratio: Number | None = Field(
@@ -124,6 +124,10 @@ class TradingPerformance(Payload):
     portfolio_value: Usd = Field(description="Cash and positions; USD.")
     cash_balance: Usd = Field(description="Cash; USD.")
     buying_power: Usd = Field(description="What the broker would let the account buy for; USD.")
+    total_fees: Usd | None = Field(
+        None,
+        description="Fees that the venue took; in the profits above, not in those of single trades; USD (extension).",
+    )
 
 
 class GrokCandidate(Payload):
@@ -159,7 +163,7 @@ class ActiveOrder(Payload):
     updated_at: Timestamp
     source: Source = Field(description="Who asked for it.")
     estimated_value: Usd = Field(description="`quantity` × limit, stop or last price; USD.")
-    fees: Usd = Field(description="USD; 0: no commission, and regulatory fees come by the day, not by order.")
+    fees: Usd = Field(description="USD; 0: no commission; regulatory fees come by the day: `total_fees`.")
 
 
 class RecentTrade(Payload):
@@ -171,8 +175,8 @@ class RecentTrade(Payload):
     quantity: Quantity = Field(description="Shares of this execution.")
     price: Price
     value: Usd = Field(description="`quantity` × price; USD.")
-    fees: Usd = Field(description="USD; 0: no commission, and regulatory fees come by the day, not by order.")
-    pnl: Usd | None = Field(description="Realised; USD; null where the trade closed nothing.")
+    fees: Usd = Field(description="USD; 0: no commission; regulatory fees come by the day: `total_fees`.")
+    pnl: Usd | None = Field(description="Realised, first in first out; USD; null where it closed nothing.")
     pnl_pct: SignedFraction | None = Field(description="Realised return; fraction; null as pnl.")
     executed_at: Timestamp
     source: Source = Field(description="Who asked for it.")
