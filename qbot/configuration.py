@@ -183,7 +183,7 @@ def declined(documents: Stored) -> dict[str, str]:
         found["grok_score_threshold"] = "Grok has no key here: there are no scores to compare with it"
     unheard_of = portfolio.unheard_of(portfolio_settings.get("preferred_sectors", ()))
     if unheard_of:
-        found["preferred_sectors"] = f"no known ticker is in {', '.join(unheard_of)}"
+        found["preferred_sectors"] = f"no sector is called {', '.join(unheard_of)}"
     return found
 
 

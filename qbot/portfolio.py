@@ -8,25 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from qbot import sectors
 from qbot.types import Account, Position
 
-UNKNOWN_SECTOR = "Unknown"
-# The default tickers, by the sectors their issuers report under; funds by what they hold.
-SECTORS = {
-    "AAPL": "Technology",
-    "ADBE": "Technology",
-    "AMZN": "Consumer Discretionary",
-    "COST": "Consumer Staples",
-    "GOOGL": "Communication Services",
-    "MA": "Finance",
-    "META": "Communication Services",
-    "MSFT": "Technology",
-    "PEP": "Consumer Staples",
-    "QQQ": "Index Fund",
-    "SPY": "Index Fund",
-    "UNH": "Healthcare",
-    "XLK": "Technology",
-}
 # A third in one share, or nearly no cash, is called high; a fifth at most and half in cash is called low.
 HIGH_WEIGHT, HIGH_EXPOSURE = 0.35, 0.95
 LOW_WEIGHT, LOW_EXPOSURE = 0.20, 0.50
@@ -87,16 +71,15 @@ def summary(
     )
 
 
-def preferred(symbol: str, sectors: Collection[str]) -> bool:
-    """Whether the symbol's sector is one of those named, however they are capitalised."""
-    mine = SECTORS.get(symbol)
-    return mine is not None and mine.casefold() in {sector.strip().casefold() for sector in sectors}
+def preferred(symbol: str, names: Collection[str]) -> bool:
+    """Whether the symbol's sector is one of those named, by whatever name."""
+    mine = sectors.of(symbol)
+    return mine is not None and mine in {sectors.named(name) for name in names}
 
 
-def unheard_of(sectors: Collection[str]) -> list[str]:
-    """Those of the named sectors that no known symbol is in."""
-    known = {sector.casefold() for sector in SECTORS.values()}
-    return sorted(sector for sector in sectors if sector.strip().casefold() not in known)
+def unheard_of(names: Collection[str]) -> list[str]:
+    """Those of the names that are no sector's."""
+    return sorted(name for name in names if sectors.named(name) is None)
 
 
 def sector_allocation(values: dict[str, float]) -> dict[str, float]:
@@ -104,7 +87,7 @@ def sector_allocation(values: dict[str, float]) -> dict[str, float]:
     invested = sum(values.values())
     by_sector: defaultdict[str, float] = defaultdict(float)
     for symbol, value in values.items():
-        by_sector[SECTORS.get(symbol, UNKNOWN_SECTOR)] += value
+        by_sector[sectors.of(symbol) or sectors.UNKNOWN] += value
     ordered = sorted(by_sector.items(), key=lambda item: (-item[1], item[0]))
     return {sector: _share(value, invested) for sector, value in ordered if value > 0}
 

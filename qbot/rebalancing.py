@@ -3,7 +3,7 @@
 The target is an equal part of the money to be invested for each of the positions aimed at, and at most
 `max_position_pct`. A position that lies more than `rebalance_threshold` over it is brought back to it: the next drift
 has to grow from there. What is too small is never bought for that alone: QBot buys on a forecast, and such a
-position then comes first (`docs/adr/0015-rebalancing-sells-only.md`).
+position then comes first (`docs/adr/0011-rebalancing-sells-only.md`).
 """
 
 from __future__ import annotations

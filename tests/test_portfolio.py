@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbot import limits
+from qbot import limits, portfolio, sectors
 from qbot.contract import keys
 from qbot.contract.payloads_backend import LargestPosition, Level, PortfolioSummary
-from qbot.portfolio import SECTORS, RiskLevel, diversification, risk_level, sector_allocation, summary
+from qbot.portfolio import RiskLevel, diversification, risk_level, sector_allocation, summary
 from qbot.types import Account, Position
 
 NOW = datetime(2026, 9, 25, 14, 0, tzinfo=UTC)
@@ -50,10 +50,27 @@ def test_an_empty_portfolio_has_no_largest_position_no_sectors_and_low_risk() ->
 
 
 def test_every_default_ticker_has_a_sector() -> None:
-    assert set(limits.DEFAULT_TICKERS) == set(SECTORS)
+    assert set(limits.DEFAULT_TICKERS) <= set(sectors.OF_SYMBOL)
 
 
-@given(st.dictionaries(st.sampled_from([*SECTORS, "ZZZ"]), st.floats(0.01, 1e7), min_size=1))
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [("Technology", "AAPL"), ("information technology", "NVDA"), (" Health-Care ", "LLY"), ("FINANCIALS", "JPM"),
+     ("Financial Services", "BRK.B"), ("consumer cyclical", "TSLA"), ("Finance", "XLF")],
+)  # fmt: skip
+def test_a_preferred_sector_may_be_called_by_any_common_name(name: str, symbol: str) -> None:
+    assert portfolio.preferred(symbol, {name})
+    assert portfolio.unheard_of({name}) == []
+    assert not portfolio.preferred("SPY", {name})
+
+
+@pytest.mark.parametrize("name", ["Gardening", "", "Unknown", "tech and more"])
+def test_what_is_no_sectors_name_prefers_nothing_and_is_told(name: str) -> None:
+    assert not any(portfolio.preferred(symbol, {name}) for symbol in (*sectors.OF_SYMBOL, "ZZZ"))
+    assert portfolio.unheard_of({name}) == [name]
+
+
+@given(st.dictionaries(st.sampled_from([*sectors.OF_SYMBOL, "ZZZ"]), st.floats(0.01, 1e7), min_size=1))
 def test_sectors_add_up_to_one(values: dict[str, float]) -> None:
     assert sum(sector_allocation(values).values()) == pytest.approx(1.0)
 

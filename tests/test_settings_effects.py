@@ -173,7 +173,7 @@ def test_a_sector_that_no_ticker_is_in_is_declined_and_the_others_count() -> Non
     told = configuration.declined(
         found({PORTFOLIO: {"preferred_sectors": ["Finance", "Gardening"]}}).documents.stored()
     )
-    assert told == {"preferred_sectors": "no known ticker is in Gardening"}
+    assert told == {"preferred_sectors": "no sector is called Gardening"}
 
 
 def test_the_documents_own_examples_are_no_configuration_error() -> None:

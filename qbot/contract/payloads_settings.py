@@ -101,7 +101,7 @@ class PortfolioSettings(PartialPayload):
         None, description="How far over its target a position may lie; fraction of the portfolio; at least 0.01 counts."
     )
     preferred_sectors: Annotated[tuple[Name, ...], Field(max_length=100)] | None = Field(
-        None, description="Sector names; of one cycle's entries those in them come first."
+        None, description="Sector names, in any common spelling; of one cycle's entries those in them come first."
     )
     excluded_tickers: Annotated[tuple[Ticker, ...], Field(max_length=5_000)] | None = Field(
         None, description="Never bought."
