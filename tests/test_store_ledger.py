@@ -28,7 +28,7 @@ def intent(symbol: str = "AAPL", side: Side = Side.BUY, status: str = ledger.COM
     return {
         "symbol": symbol, "side": str(side), "kind": "entry" if side is Side.BUY else "exit", "status": status,
         "qty": Decimal(2), "reserved_usd": Decimal(400), "filled_usd": Decimal(0), "market_day": DAY,
-        "created_at": MID_SESSION, "closed_at_wall": None, **more,
+        "created_at": MID_SESSION, "created_at_wall": LONG_AGO, "closed_at_wall": None, **more,
     }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def test_what_the_gate_reserves_is_what_the_ledger_counts_once_it_is_committed(a
         now = MID_SESSION + timedelta(minutes=number)
         reckoned = risk.reserve(reckoned, proposal, now)
         rows.append(intent(proposal.symbol, proposal.side, qty=proposal.qty, reserved_usd=proposal.notional_usd,
-                           created_at=now))  # fmt: skip
+                           created_at=now, created_at_wall=WALL))  # fmt: skip
     counted = usage(*rows)
     entered = {symbol: count for symbol, count in counted.entries_today.items() if count}
     assert replace(counted, entries_today=entered) == reckoned
@@ -103,6 +103,26 @@ def test_yesterdays_orders_count_for_the_cooldown_and_what_is_on_its_way_and_its
     assert usage(intent(status=ledger.CLOSED, **yesterday, filled_usd=Decimal(400))).notional_today_usd == 0
 
 
+def test_what_was_sent_within_a_minute_counts_for_the_throttle_whatever_became_of_it() -> None:
+    ended = {"status": ledger.REJECTED, "closed_at_wall": LONG_AGO}
+    now = WALL + timedelta(seconds=30)
+    rows = [intent(created_at_wall=WALL - timedelta(seconds=ago), **ended) for ago in (0, 29, 31, 60)]
+    assert ledger.usage_of(rows, DAY, WALL, now).orders_last_minute == 2
+    assert ledger.usage_of(rows, DAY, WALL).orders_last_minute == 3
+
+
+def test_a_protection_uses_up_no_cap_and_what_it_sells_at_once_is_on_sale() -> None:
+    rests = {"kind": "protection", "spec": {"order_type": "limit"}}
+    at_once = {"kind": "protection", "spec": {"order_type": "market"}}
+    found = usage(intent(side=Side.SELL, **rests), intent("MSFT", Side.SELL, **at_once))
+    assert (found.protecting, found.selling) == ({"AAPL": Decimal(2)}, {"MSFT": Decimal(2)})
+    assert (found.orders_today, found.notional_today_usd) == (0, Decimal(0))
+    assert found.unsettled == {"MSFT": frozenset({Side.SELL})}
+    sent = usage(intent(side=Side.SELL, status=ledger.SENT, **rests))
+    assert (sent.protecting, sent.selling) == ({}, {})
+    assert usage(intent("MSFT", Side.SELL, status=ledger.CLOSED, filled_usd=Decimal(1), **at_once)).unsettled == {}
+
+
 # --- on Postgres ----------------------------------------------------------------------------------------------------
 
 
@@ -113,8 +133,8 @@ def committed(world: World, client_order_id: str, **more: Any) -> None:
         "decided_at": MID_SESSION,
     }  # fmt: skip
     row = {
-        **intent(**more), "client_order_id": client_order_id, "decision_id": decision["decision_id"],
-        "source": "ml_prediction", "spec": {}, "created_at_wall": WALL, "switch_epoch": 0,
+        "source": "ml_prediction", **intent(**more), "client_order_id": client_order_id,
+        "decision_id": decision["decision_id"], "spec": {}, "switch_epoch": 0,
     }  # fmt: skip
     with transaction(world.engine) as connection:
         ledger.add_decisions(connection, [decision])
@@ -270,6 +290,23 @@ def test_an_order_id_is_never_too_long_and_never_the_same_for_two_orders() -> No
     }
     assert len(names) == 16
     assert all(len(name) <= 128 and name.startswith("qbot-") for name in names)
+
+
+def test_a_sale_to_even_out_the_portfolio_is_known_for_its_day(world: World) -> None:
+    committed(world, "id-1", side=Side.SELL, source="autotrading")
+    committed(world, "id-2", symbol="MSFT", side=Side.SELL)
+    with transaction(world.engine) as connection:
+        assert ledger.rebalanced(connection, DAY) == {"AAPL"}
+        assert ledger.rebalanced(connection, "2025-07-08") == frozenset()
+
+
+def test_nothing_told_is_nothing_written(world: World) -> None:
+    with transaction(world.engine) as connection:
+        ledger.record_orders(connection, [], WALL)
+        assert ledger.record_fills(connection, []) == 0
+        ledger.add_decisions(connection, [])
+        ledger.add_intents(connection, [])
+    assert world.rows(tables.orders) == world.rows(tables.decisions) == []
 
 
 def test_orders_are_recorded_by_one_writer_at_a_time(world: World) -> None:
