@@ -7,7 +7,7 @@ as old as the last look at the broker, as in QBot: fills in between are known to
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -35,22 +35,31 @@ PRICES = {"AAPL": D(100), "MSFT": D(50), "SPY": D(200)}
 WORST = D("1.02")
 BEGIN_USD = D(20_000)
 SYMBOLS = st.sampled_from(sorted(PRICES))
+STARTED: tuple[TradingState, bool, tuple[str, ...]] = (TradingState.ACTIVE, False, ())
 
-CONFIGS = st.builds(
-    TradingConfig,
-    max_position_per_trade=st.integers(1, 30),
-    max_position_size=st.integers(1, 30),
-    max_position_per_ticker=st.integers(0, 4),
-    max_trades_per_run=st.integers(0, 4),
-    max_daily_trades=st.integers(0, 12),
-    daily_notional_cap_usd=st.sampled_from([D(2_000), D(6_000), D(30_000)]),
-    cooldown_minutes=st.sampled_from([0.0, 5.0, 30.0]),
-    cash_reserve_usd=st.sampled_from([D(0), D(5_000), D(15_000), D(25_000)]),
-    trading_capital_usd=st.sampled_from([D(3_000), D(8_000), D(50_000)]),
-    max_position_pct=st.sampled_from([D("0.1"), D("0.3"), D(1)]),
-    target_diversification=st.integers(0, 3),
-    excluded_tickers=st.sampled_from([frozenset[str](), frozenset({"MSFT"})]),
+# A few caps are near in each run, the others far: with all of them near, the first would hide the rest.
+NEAR: dict[str, st.SearchStrategy[Any]] = {
+    "max_position_per_trade": st.integers(0, 20),
+    "max_position_size": st.integers(0, 20),
+    "max_position_per_ticker": st.integers(0, 3),
+    "max_trades_per_run": st.integers(0, 2),
+    "max_daily_trades": st.integers(0, 6),
+    "daily_notional_cap_usd": st.integers(2_000, 9_000).map(D),
+    "cooldown_minutes": st.sampled_from([5.0, 30.0]),
+    "cash_reserve_usd": st.integers(12_000, 21_000).map(D),
+    "trading_capital_usd": st.integers(1_000, 9_000).map(D),
+    "max_position_pct": st.sampled_from([D("0.1"), D("0.3")]),
+    "target_diversification": st.integers(0, 2),
+    "excluded_tickers": st.just(frozenset({"MSFT"})),
+}
+CAPS = st.lists(st.sampled_from(sorted(NEAR)), max_size=3, unique=True).flatmap(
+    lambda names: st.fixed_dictionaries({name: NEAR[name] for name in names})
 )
+FAR = TradingConfig(
+    max_position_per_trade=30, max_position_size=30, max_position_per_ticker=99, max_trades_per_run=99,
+    max_daily_trades=999, daily_notional_cap_usd=D(10**7), cooldown_minutes=0.0, cash_reserve_usd=D(0),
+    trading_capital_usd=D(10**7), max_position_pct=D(1), target_diversification=9,
+)  # fmt: skip
 
 
 @dataclass
@@ -80,12 +89,12 @@ class Order:
 class GateAndLedger(RuleBasedStateMachine):
     """A broker that fills as it likes, workers that look and propose, days that pass."""
 
-    @initialize(config=CONFIGS)
-    def begin(self, config: TradingConfig) -> None:
-        self.config, self.now, self.wall = config, NOW, NOW
+    @initialize(caps=CAPS)
+    def begin(self, caps: dict[str, Any]) -> None:
+        self.config, self.now, self.wall = replace(FAR, **caps), NOW, NOW
         self.cash, self.held = BEGIN_USD, Counter[str]()
         self.orders: list[Order] = []
-        self.state, self.latched, self.tripped = TradingState.ACTIVE, False, tuple[str, ...]()
+        self.state, self.latched, self.tripped = STARTED
         self.strangers: list[dict[str, Any]] = []
         self.look()
 
@@ -111,11 +120,14 @@ class GateAndLedger(RuleBasedStateMachine):
         for order in self.orders[::2]:
             self.end(order, REJECTED if order.row["status"] == COMMITTED else CLOSED)
 
-    @rule(state=st.sampled_from(TradingState), latched=st.booleans(), tripped=st.sampled_from([(), (), ("drawdown",)]))
-    def a_human_or_a_breaker_stops_or_starts(
-        self, state: TradingState, latched: bool, tripped: tuple[str, ...]
-    ) -> None:
+    @rule(state=st.sampled_from(TradingState), latched=st.booleans(), tripped=st.sampled_from([(), ("drawdown",)]))
+    def it_is_stopped(self, state: TradingState, latched: bool, tripped: tuple[str, ...]) -> None:
         self.state, self.latched, self.tripped = state, latched, tripped
+
+    @precondition(lambda self: (self.state, self.latched, self.tripped) != STARTED)
+    @rule()
+    def a_human_starts_it(self) -> None:
+        self.state, self.latched, self.tripped = STARTED
 
     @rule(count=st.integers(1, limits.ORDERS_PER_MINUTE_MAX))
     def another_worker_is_refused_by_the_venue(self, count: int) -> None:
@@ -153,9 +165,21 @@ class GateAndLedger(RuleBasedStateMachine):
     def a_cycle_proposes(self, wanted: list[tuple[str, int, bool]]) -> None:
         self.commit([self.proposal(symbol, qty, buys, Source.ML) for symbol, qty, buys in wanted])
 
-    @rule(symbol=SYMBOLS, qty=st.integers(1, 30), buys=st.booleans())
-    def a_human_asks(self, symbol: str, qty: int, buys: bool) -> None:
-        self.commit([self.proposal(symbol, qty, buys, Source.MANUAL)])
+    @rule(symbols=st.permutations(sorted(PRICES)), qty=st.integers(1, 30))
+    def a_cycle_buys_one_after_the_other(self, symbols: list[str], qty: int) -> None:
+        most = min(qty, self.config.max_position_size, self.config.max_position_per_trade)
+        self.commit([self.proposal(symbol, most, True, Source.ML) for symbol in symbols])
+
+    @rule(symbol=SYMBOLS, qty=st.integers(1, 30), source=st.sampled_from([Source.ML, Source.MANUAL]))
+    def somebody_buys(self, symbol: str, qty: int, source: Source) -> None:
+        self.commit([self.proposal(symbol, min(qty, self.config.max_position_size), True, source)])
+
+    @precondition(lambda self: +self.held)
+    @rule(data=st.data(), source=st.sampled_from([Source.ML, Source.MANUAL]), all_of_it=st.booleans())
+    def somebody_sells(self, data: st.DataObject, source: Source, all_of_it: bool) -> None:
+        symbol = data.draw(st.sampled_from(sorted(+self.held)))
+        qty = self.held[symbol] if all_of_it else data.draw(st.integers(1, self.held[symbol]))
+        self.commit([self.proposal(symbol, qty, False, source)])
 
     def proposal(self, symbol: str, qty: int, buys: bool, source: Source) -> Proposal:
         price, told = PRICES[symbol], signal(symbol, expires_at=self.now + timedelta(minutes=1))
@@ -277,4 +301,4 @@ class GateAndLedger(RuleBasedStateMachine):
 
 
 TestGateAndLedger = GateAndLedger.TestCase
-TestGateAndLedger.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+TestGateAndLedger.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
