@@ -182,6 +182,22 @@ def test_the_words_name_reasons_numbers_model_settings_and_both_times(world: Wor
     assert "10:00:00 in New York" in said
 
 
+def test_once_a_forecast_has_matured_the_words_tell_what_happened_and_that_a_model_has_no_skill(world: World) -> None:
+    order = an_entry(world)
+    with world.engine.begin() as connection:
+        connection.execute(tables.forecasts.update().values(actual_price_usd=212.5, matured_at=WALL))
+        connection.execute(tables.artifacts.update().values(skilled=False))
+    said = text(look(world, order["broker_order_id"]))
+    assert "it came to 212.50 USD" in said
+    assert "NO SKILL shown over naive" in said
+
+
+def test_what_is_lost_leaves_no_gap_in_the_words(world: World) -> None:
+    found = look(world, an_entry(world)["broker_order_id"])
+    assert "artifact made-up" not in text(replace(found, artifact=None, training=None))
+    assert "MISSING" in text(checked(replace(found, artifact=None, training=None)))
+
+
 def test_a_sale_tells_what_it_made_and_the_entry_when_it_was_closed(world: World) -> None:
     order = a_model_exit(world)
     (trip,) = look(world, order["broker_order_id"]).trades
@@ -277,6 +293,13 @@ def test_for_machines_it_is_json_with_everything_in_it(world: World) -> None:
     assert body["entry"]["forecast"]["artifact_id"] == "made-up-60"
     assert body["entry"]["fills"][0]["qty"] == "5"
     assert body["missing"] == []
+
+
+def test_for_machines_the_profit_of_a_sale_is_in_it_too(world: World) -> None:
+    found = look(world, a_model_exit(world)["broker_order_id"])
+    (trade,) = json.loads(json.dumps(audit.plain(found)))["trades"]
+    assert Decimal(trade["pnl_usd"]) == found.trades[0].pnl_usd
+    assert trade["entry_order_id"] == found.trades[0].entry_order_id
 
 
 # --- what is missing is said ------------------------------------------------------------------------------------------

@@ -300,6 +300,13 @@ def test_a_sale_to_even_out_the_portfolio_is_known_for_its_day(world: World) -> 
         assert ledger.rebalanced(connection, "2025-07-08") == frozenset()
 
 
+def test_executions_are_known_by_name_from_a_moment_on(world: World) -> None:
+    told = [Fill(f"e{n}", "o1", "AAPL", Side.BUY, Decimal(1), Decimal(100), MID_SESSION + timedelta(n)) for n in (0, 1)]
+    with transaction(world.engine) as connection:
+        ledger.record_fills(connection, told)
+        assert ledger.execution_ids(connection, MID_SESSION) == {"e1"}
+
+
 def test_nothing_told_is_nothing_written(world: World) -> None:
     with transaction(world.engine) as connection:
         ledger.record_orders(connection, [], WALL)
