@@ -362,9 +362,14 @@ def test_get_prints_the_same_json_without_what_moves_a_cursor(run: Run, redis_cl
 
 
 def watched(run_until: int, found: installation.Installation, follower: watching.Follower) -> list[watching.Line]:
+    """So many lines, or those of half a minute: fewer fail a test, waiting for ever would stop all of them."""
     lines: list[watching.Line] = []
+    end = clock.monotonic_s() + 30
     for line in watching.follow(
-        lambda: installation.client(found), [keys.UPDATES.name], follower, lambda: len(lines) >= run_until
+        lambda: installation.client(found),
+        [keys.UPDATES.name],
+        follower,
+        lambda: len(lines) >= run_until or clock.monotonic_s() > end,
     ):
         lines.append(line)
         if len(lines) >= run_until:
@@ -388,13 +393,13 @@ def test_a_lost_connection_missed_changes_and_a_rebuilt_board_are_told(
         return int(redis_client.pubsub_numsub(keys.UPDATES.name)[0][1])
 
     say("before")
-    thread = threading.Thread(target=listen)
+    thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     wait_until(lambda: listeners() == 1 and follower.values, "the listener")
     say("one")
     wait_until(lambda: follower.revision == 2, "the first change")
     redis_client.client_kill_filter(_type="pubsub")
-    wait_until(lambda: listeners() == 0, "the loss")
+    wait_until(lambda: listeners() == 0, "the loss", every_s=0.002)  # half a second of it
     say("two")
     wait_until(lambda: listeners() == 1, "the connection")
     say("three")
