@@ -36,7 +36,7 @@ REPLAY_MIN_MAX_AGE_S = 30.0
 
 CPU_SAMPLE_S = 0.1  # a first measurement without a span is always 0; shorter ones jump
 
-SETTINGS_MAX_AGE_S = 300.0  # wall time: a run that hung so long judges by what a human may have changed since
+SETTINGS_MAX_AGE_S = 300  # wall time: a run that hung so long judges by what a human may have changed since
 RISK_REPORT_MAX_AGE_S = 900  # market time, as for quotes: losses are as old as the report
 CLOCK_SKEW_S = 60  # a quote stamped further in the future than this is not believed
 
