@@ -13,7 +13,7 @@ from qbot import accounting, limits, risk_engine
 from qbot.committing import unwanted
 from qbot.desk import Desk
 from qbot.errors import BrokerError
-from qbot.store.protocol import ABANDONED, COMMITTED, SENT
+from qbot.store.protocol import ABANDONED, COMMITTED, SENT, Row
 from qbot.types import Account, BrokerOrder, IntentKind, Position
 
 log = structlog.get_logger(__name__)
@@ -108,9 +108,11 @@ def _compared(
     explain the rest.
     """
     new_fills = 0
-    for attempt in range(COMPARE_ATTEMPTS):
+    attempt = 0
+    while True:
+        attempt += 1
         taken_at = desk.wall()
-        fills = desk.broker.fills_since(since - (OVERLAP if attempt == 0 else LOOK_BACK))
+        fills = desk.broker.fills_since(since - (OVERLAP if attempt == 1 else LOOK_BACK))
         positions = {position.symbol: position for position in desk.broker.positions()}
         account = desk.broker.account()
         with desk.store.transaction() as ledger:
@@ -118,7 +120,7 @@ def _compared(
             drift = differences(ledger.net_quantities(), positions)
             opening, flow = ledger.opening(), ledger.cash_flow()
             cash_drift = accounting.cash_drift(account, opening, flow)
-            if not (drift or cash_drift) or attempt == COMPARE_ATTEMPTS - 1:
+            if not (drift or cash_drift) or attempt == COMPARE_ATTEMPTS:
                 if risk_engine.believable(account, positions.values()):
                     ledger.record_equity(account, at, None if cash_drift is None else account.cash_usd - cash_drift)
                 break
@@ -177,12 +179,15 @@ def settle(desk: Desk) -> int:
     that turns up later is taken over all the same.
     """
     with desk.store.transaction() as ledger:
-        unknown = [row for row in ledger.unsettled_intents() if row["status"] != SENT]
+        # A young one that was not sent yet is left to its sender, who is probably still at it.
+        unknown = [
+            (row, age_s)
+            for row in ledger.unsettled_intents()
+            if row["status"] != SENT
+            and ((age_s := _age_s(desk, row)) >= limits.SEND_GRACE_S or row["status"] != COMMITTED)
+        ]
     open_doubts = 0
-    for row in unknown:
-        age_s = (desk.wall() - row["created_at_wall"]).total_seconds()
-        if row["status"] == COMMITTED and age_s < limits.SEND_GRACE_S:
-            continue  # its sender is probably still at it
+    for row, age_s in unknown:
         found = desk.broker.order_by_client_id(row["client_order_id"])
         with desk.store.transaction() as ledger:
             if found is not None:
@@ -192,6 +197,10 @@ def settle(desk: Desk) -> int:
             else:
                 open_doubts += 1
     return open_doubts
+
+
+def _age_s(desk: Desk, row: Row) -> float:
+    return float((desk.wall() - row["created_at_wall"]).total_seconds())
 
 
 def recall(desk: Desk) -> dict[str, str]:

@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from alpaca.trading.client import TradingClient
@@ -16,9 +17,9 @@ from qbot.broker.alpaca import AlpacaBroker
 from qbot.errors import AlreadyCommitted, BrokerError, StoreUnavailable
 from qbot.store import ledger, state, tables
 from qbot.store.engine import transaction
-from qbot.types import OrderSpec, OrderType, Source, TradingState
+from qbot.types import OrderSpec, OrderType, Side, Source, TradingState
 from tests.support.exchange import KEY, SECRET
-from tests.support.runtime import CONFIG, World, limit_entry
+from tests.support.runtime import CONFIG, World, limit_entry, signal
 
 FIRST_ID = "qbot-c1-AAPL-buy"
 
@@ -518,3 +519,41 @@ def test_equity_is_recorded_with_every_reconcile(world: World) -> None:
     with transaction(world.engine) as connection:
         curve = ledger.equity_curve(connection, world.market() - timedelta(minutes=2))
     assert [value for _, value in curve] == [Decimal(100_000)] * 2
+
+
+def test_an_order_that_the_venue_does_not_know_any_more_stays_what_it_was(world: World) -> None:
+    """ "Not found" is not "cancelled": nothing is concluded from it."""
+    world.send(world.commit(limit_entry(world, "AAPL", source=Source.MANUAL), cycle_id="m1"))
+    broker = world.rt.broker
+
+    class Forgetful:
+        """A venue that lost an order."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(broker, name)
+
+        def nothing(self, *_asked: object) -> list[Any]:
+            return []
+
+        open_orders = orders_since = nothing
+
+        def order_by_client_id(self, _client_order_id: str) -> None:
+            return None
+
+    reconciliation.reconcile(replace(world.rt.desk, broker=Forgetful()), world.market())  # type: ignore[arg-type]
+    assert world.intents() == {"AAPL buy": "sent"}
+    assert [row["status"] for row in world.rows(tables.orders)] != ["canceled"]
+
+
+def test_an_id_that_would_be_too_long_for_the_venue_is_made_short_and_stays_the_same() -> None:
+    name = "c" * limits.CLIENT_ORDER_ID_MAX
+    made = {committing.client_order_id(name, "AAPL", side) for side in (Side.BUY, Side.SELL)}
+    assert made == {committing.client_order_id(name, "AAPL", side) for side in (Side.BUY, Side.SELL)}
+    assert len(made) == 2
+    assert all(len(one) <= limits.CLIENT_ORDER_ID_MAX and one.startswith("qbot-") for one in made)
+
+
+def test_a_hold_is_recorded_with_its_reason(world: World) -> None:
+    row = committing.hold_row(signal("AAPL", 100.0, world.market()), "c1", 3, world.market(), "NO_SIGNAL", "nothing")
+    assert (row["decision_id"], row["allowed"], row["refusal"]) == ("c1:AAPL:hold", False, "NO_SIGNAL")
+    assert (row["message"], row["settings_revision"]) == ("nothing", 3)

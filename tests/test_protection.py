@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from qbot import control, emergency, execution, limits, pipeline, protecting, protection, risk
 from qbot.protection import Attempts, Execution, Levels, Records, Wanted
 from qbot.store import tables
+from qbot.store.protections import execution_of
 from qbot.types import BrokerOrder, IntentKind, OrderType, Position, Side, Source, TradingState
 from tests.support.exchange import MID_SESSION
 from tests.support.runtime import World, limit_entry
@@ -638,3 +639,23 @@ def test_freeing_the_shares_says_whether_anything_rested_on_them(world: World) -
     world.buy("AAPL", 2)
     assert execution.release_shares(world.rt.desk, "AAPL") is True
     assert execution.release_shares(world.rt.desk, "AAPL") is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "spec", "entry_id", "has_levels"),
+    [
+        ("entry", "buy", {"stop_loss_usd": "95", "take_profit_usd": "110"}, "id", True),
+        ("entry", "sell", {"stop_loss_usd": "95", "take_profit_usd": "110"}, "id", False),  # its own leg
+        ("entry", "buy", {"stop_loss_usd": None, "take_profit_usd": None}, None, False),
+        ("protection", "sell", {"protects": "e1"}, "e1", False),
+        ("exit", "sell", {}, None, False),
+        (None, "buy", None, None, False),
+    ],
+)
+def test_a_fill_belongs_to_the_entry_it_opened_or_whose_protection_it_was(
+    kind: str | None, side: str, spec: dict[str, Any] | None, entry_id: str | None, has_levels: bool
+) -> None:
+    row = {"symbol": "AAPL", "side": side, "qty": Decimal(2), "client_order_id": "id", "kind": kind, "spec": spec,
+           "source": "ml_prediction", "settings_revision": 7}  # fmt: skip
+    found = execution_of(row)
+    assert (found.entry_id, found.levels) == (entry_id, LEVELS if has_levels else None)
