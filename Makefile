@@ -12,7 +12,7 @@ ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup demo up test check contract bench chaos lock clean
+.PHONY: help setup demo up test fuzz check contract bench chaos lock clean
 
 help: ## show this
 	@echo "QBot: make <target>"
@@ -29,6 +29,9 @@ up: $(STAMP) ## run QBot: at Alpaca with keys in .env, else at its own paper exc
 
 test: $(STAMP) ## run all tests on two cores; some by ARGS="tests/test_risk.py -k cap"
 	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+fuzz: $(STAMP) ## every bad value under every key (minutes); `make test` tries a third of what may be wrong in a field
+	@QBOT_FUZZ=whole $(BIN)/python -m pytest -n auto --dist loadscope tests/test_fuzz_inputs.py $(ARGS)
 
 check: $(STAMP) ## style, types, layers, and whether docs/contract is current
 	@$(BIN)/ruff check

@@ -6,6 +6,9 @@ followed; of all others nothing may come but a report.
 
 from __future__ import annotations
 
+import itertools
+import os
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,9 +27,25 @@ from tests.support.bad_values import INPUTS, Bad, broken_fields, never_good, pat
 from tests.support.fuzzed import DOCUMENTS, SETTINGS_KEYS, STOPS_ENTRIES, Fuzzed, Holding
 from tests.support.runtime import World
 
-BAD_AS_A_WHOLE, BAD_A_FIELD, BAD_BY_CHANCE, BAD_IN_ALL = 100, 12, 25, 3_000
-SAMPLES = 5  # of the bad values of a key, for what takes longer
-RANDOM = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried, and what must at least have been bad of it: of each key, of each of its fields."""
+
+    one_in: int  # of the grid of fields and what is wrong in them, and of what is tried while all is off
+    bad_in_a_row: int  # after one good value
+    by_chance: int
+    samples: int  # of the bad values of a key, for what takes longer
+    bad_as_a_whole: int
+    bad_a_field: int
+    bad_by_chance: int
+    bad_in_all: int
+
+
+WHOLE = Effort(1, 1, 50, 5, bad_as_a_whole=100, bad_a_field=12, bad_by_chance=25, bad_in_all=3_000)
+SOME = Effort(3, 3, 10, 2, bad_as_a_whole=100, bad_a_field=4, bad_by_chance=4, bad_in_all=1_900)
+EFFORT = WHOLE if os.environ.get("QBOT_FUZZ") == "whole" else SOME  # `make fuzz`, `make test`
+RANDOM = settings(max_examples=EFFORT.by_chance, deadline=None, suppress_health_check=list(HealthCheck))
 PENDING = ManualOrderStatus.PENDING
 
 STARTERS = {key.name for key in (keys.AUTOTRADING_ENABLED, keys.TRADING_SETTINGS, keys.AUTOTRADING_STATUS)}
@@ -45,11 +64,12 @@ def strict_fields(key: Key[Any]) -> int:
 
 def judge(fuzzed: Fuzzed, value: Bad) -> bool:
     """A good value, the one to judge, and a look at what came of it. True when it was a bad one."""
-    before = fuzzed.good()
+    before = fuzzed.well(EFFORT.bad_in_a_row)
     reading = fuzzed.bad(value)
     items = reading.value if isinstance(reading.value, tuple) else ()
     assert reading.problem or not never_good(fuzzed.key, value)
     if reading.problem is None:
+        fuzzed.bad_since_good = EFFORT.bad_in_a_row  # whatever it did has to be undone
         _followed(fuzzed, reading, before)
         return any(isinstance(item, MalformedOrder | MalformedElement) for item in items)
     assert fuzzed.holding() == before
@@ -112,15 +132,16 @@ def _settled(fuzzed: Fuzzed) -> None:
 
 @every_input_and_state
 def test_whatever_is_wrong_as_a_whole_changes_nothing_and_is_told(world: World, key: Key[Any], on: bool) -> None:
-    fuzzed = Fuzzed(world, key, on)
-    assert sum(judge(fuzzed, value) for value in structural(key)) >= BAD_AS_A_WHOLE
+    fuzzed, one_in = Fuzzed(world, key, on), 1 if on else EFFORT.one_in
+    found = sum(judge(fuzzed, value) for value in itertools.islice(structural(key), None, None, one_in))
+    assert found >= EFFORT.bad_as_a_whole // one_in
 
 
 @every_input
 def test_whatever_is_wrong_in_one_field_changes_nothing_and_is_told(world: World, key: Key[Any]) -> None:
     fuzzed = Fuzzed(world, key, on=True)
-    found = sum(judge(fuzzed, value) for value in broken_fields(key, fuzzed.dangerous))
-    assert found >= BAD_A_FIELD * strict_fields(key)
+    found = sum(judge(fuzzed, value) for value in broken_fields(key, fuzzed.dangerous, EFFORT.one_in))
+    assert found >= EFFORT.bad_a_field * strict_fields(key)
 
 
 @every_input_and_state
@@ -135,12 +156,13 @@ def test_whatever_chance_writes_changes_nothing_and_is_told(world: World, key: K
             seen.add(value)
 
     tried()
-    assert len(seen) >= BAD_BY_CHANCE
+    assert len(seen) >= EFFORT.bad_by_chance
 
 
 def test_these_are_thousands() -> None:
     fields = sum(strict_fields(key) for key in INPUTS)
-    assert len(INPUTS) * (BAD_AS_A_WHOLE + BAD_BY_CHANCE) + fields * BAD_A_FIELD > BAD_IN_ALL
+    of_a_key = EFFORT.bad_as_a_whole + EFFORT.bad_by_chance
+    assert len(INPUTS) * of_a_key + fields * EFFORT.bad_a_field > EFFORT.bad_in_all
 
 
 # --- whole tasks ------------------------------------------------------------------------------------------------------
@@ -150,7 +172,7 @@ def samples(fuzzed: Fuzzed) -> list[Bad]:
     """Some of each sort of the values that the contract calls bad: every so-many-th of them."""
     every = [*structural(fuzzed.key), *broken_fields(fuzzed.key, fuzzed.dangerous)]
     bad = [one for one in every if one.redis_type != "string" or fuzzed.key.reading(one.raw).problem]
-    return bad[:: max(1, len(bad) // SAMPLES)]
+    return bad[:: max(1, len(bad) // EFFORT.samples)]
 
 
 def everything(world: World) -> None:
@@ -211,7 +233,7 @@ def test_a_forecast_is_traded_only_when_nothing_that_decides_is_bad(world: World
 def test_whatever_stands_under_one_key_a_stop_by_another_works(world: World, key: Key[Any]) -> None:
     fuzzed = Fuzzed(world, key, on=True)
     other = keys.AUTOTRADING_STATUS if key.name == keys.AUTOTRADING_ENABLED.name else keys.AUTOTRADING_ENABLED
-    for value in samples(fuzzed)[:: max(1, SAMPLES // 3)]:
+    for value in samples(fuzzed)[:: max(1, EFFORT.samples // 3)]:
         fuzzed.good()
         fuzzed.bad(value)
         if other is keys.AUTOTRADING_STATUS:

@@ -56,6 +56,7 @@ class Fuzzed:
         self.settings: Settings
         self.due = False  # whether the last value was by chance an emergency that was still to be carried out
         self._writes = self._deletes = 0
+        self.bad_since_good = 0
         control.sync_switch(world.rt)
         world.say(keys.TRADING_CONFIG, LIMITS)
         self.reset()
@@ -132,10 +133,18 @@ class Fuzzed:
             self.sync()
             now = self.holding()
         assert (now.on, now.latched, self.settings.problem) == (self.on, False, None)
+        self.bad_since_good = 0
         return now
 
+    def well(self, bad_in_a_row: int) -> Holding:
+        """As `good`, but only after so many bad ones: until then they have changed nothing."""
+        return self.good() if self.bad_since_good >= bad_in_a_row else self.holding()
+
     def bad(self, value: Bad) -> Reading[Any]:
-        """A bad value, and what the contract says of it."""
+        """A bad value, and what the contract says of it. A key alerts once an hour: the last one is over."""
+        self.bad_since_good += 1
+        with transaction(self.world.engine) as connection:
+            connection.execute(tables.alerts.delete())
         value.put(self.world.redis, self.key)
         reading = self.world.rt.board.read(self.key)
         self.due = emergency.pending(self.world.rt) and reading.problem is None
