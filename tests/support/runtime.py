@@ -225,8 +225,9 @@ class World:
         return {row["symbol"]: row["refusal"] for row in self.rows(tables.decisions)}
 
     def alerts(self) -> list[tuple[str, str]]:
-        """Severity and title of every alert, oldest first."""
-        rows = sorted(self.rows(tables.alerts), key=lambda row: (row["triggered_at_wall"], row["title"]))
+        """Severity and title of every alert, oldest first; but for the news of orders that were filled."""
+        news = [row for row in self.rows(tables.alerts) if (row["severity"], row["type"]) != ("INFO", "TRADE_ALERT")]
+        rows = sorted(news, key=lambda row: (row["triggered_at_wall"], row["title"]))
         return [(row["severity"], row["title"]) for row in rows]
 
     def believe(self, symbol: str, return_pct: float, *, horizon: int = 60, confidence: float = 0.9) -> Forecast:
