@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from qbot import clock, limits, risk
@@ -226,7 +227,12 @@ def plain(value: Any) -> dict[str, Any]:
             return str(part)
         return part.isoformat() if isinstance(part, datetime) else part
 
-    return {field.name: convert(getattr(value, field.name)) for field in fields(value)}  # asdict would copy deeply
+    return {name: convert(getattr(value, name)) for name in _names(type(value))}  # asdict would copy deeply
+
+
+@lru_cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def exit_proposal(position: Position, source: Source, signal: Signal | None = None) -> Proposal:

@@ -15,7 +15,6 @@ from qbot.broker.protocol import MarketClock, no_fence
 from qbot.errors import BrokerError, BrokerRejected, OrderInDoubt
 from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position
 from tests.simulation.kernel import SECOND, Kernel, Run, moment
-from tests.simulation.store import noticed
 from tests.simulation.venue import Order, Refused, Venue
 
 T = TypeVar("T")
@@ -111,20 +110,17 @@ class SimBroker:
         kernel = self.kernel
         if fault == UNREACHABLE:
             kernel.pause(0.05 if kernel.random() < 0.7 else CONNECT_TIMEOUT_S)
-            noticed(kernel)
-            raise BrokerError("no usable answer: ConnectionError")
+            raise kernel.noticed(BrokerError("no usable answer: ConnectionError"))
         if fault in (TIMEOUT_BEFORE, LOST_ANSWER):
             kernel.pause(READ_TIMEOUT_S)
-            noticed(kernel)
-            raise BrokerError("no usable answer: ReadTimeout")
+            raise kernel.noticed(BrokerError("no usable answer: ReadTimeout"))
         if fault == STORM:
             kernel.point("answer", ANSWER_US)
-            noticed(kernel)
-            raise BrokerRejected("HTTP 429: rate limit exceeded", status=429, code=42910000)
+            raise kernel.noticed(BrokerRejected("HTTP 429: rate limit exceeded", status=429, code=42910000))
         if fault == LATE:
             kernel.point("answer", ANSWER_US)
-            noticed(kernel)
-            raise BrokerRejected("HTTP 500: internal server error occurred", status=500, code=50010000)
+            text = "HTTP 500: internal server error occurred"
+            raise kernel.noticed(BrokerRejected(text, status=500, code=50010000))
 
     def clock(self) -> MarketClock:
         now = moment(self.kernel.now)

@@ -15,15 +15,14 @@ from qbot.risk_case import Whose
 from qbot.session import Switch
 from qbot.types import BrokerOrder, Fill, OrderSpec
 from tests.simulation.broker import SimBroker
-from tests.simulation.memory import MemoryLedger
 from tests.simulation.simulation import Defects
-from tests.simulation.store import SimStore
+from tests.simulation.store import SimLedger, SimStore
 
 Row = Mapping[str, Any]
 Patch = tuple[object, str, object]
 
 
-class Unlocked(MemoryLedger):
+class Unlocked(SimLedger):
     """Nobody waits for anybody at the gate."""
 
     def lock_gate(self) -> None:
@@ -54,7 +53,7 @@ class RetryingAnew(SimBroker):
             return super().submit(replace(spec, client_order_id=f"{spec.client_order_id}-2"), fence)
 
 
-class Deferring(MemoryLedger):
+class Deferring(SimLedger):
     """Intents are kept in the process, and written down once their orders are sent."""
 
     __slots__ = ()
@@ -82,13 +81,13 @@ class DeferringStore(SimStore):
         Deferring.kept.clear()
 
 
-class OldSwitch(MemoryLedger):
+class OldSwitch(SimLedger):
     """A process looks at the switch once and believes that from then on."""
 
     __slots__ = ()
 
     def load_switch(self, *, for_update: bool = False) -> Switch:
-        run = self.store.kernel.current  # type: ignore[attr-defined]
+        run = self.store.kernel.current
         found = super().load_switch(for_update=for_update)
         if for_update or run is None:
             return found
@@ -101,13 +100,13 @@ class OldSwitchStore(SimStore):
     ledger_class = OldSwitch
 
 
-class TwiceRecording(MemoryLedger):
+class TwiceRecording(SimLedger):
     """The stream names an execution in its own way, so that REST brings it again."""
 
     __slots__ = ()
 
     def record_fills(self, seen: Sequence[Fill]) -> int:
-        run = self.store.kernel.current  # type: ignore[attr-defined]
+        run = self.store.kernel.current
         if run is not None and run.name == "stream":
             seen = [replace(fill, execution_id=f"stream-{fill.execution_id}") for fill in seen]
         return super().record_fills(seen)

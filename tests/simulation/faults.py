@@ -51,6 +51,8 @@ def _twice(sim: Simulation) -> None:
 
 def _two_beats(sim: Simulation) -> None:
     sim.two_beats_until = sim.kernel.now + int((1800 + 7200 * sim.kernel.random()) * SECOND)
+    if sim.kernel.random() < 0.5:
+        _store_slow(sim)
 
 
 def _flushall(sim: Simulation) -> None:
@@ -104,6 +106,8 @@ def _fills_late(sim: Simulation) -> None:
 
 def _stream(kind: str, sim: Simulation) -> None:
     sim.stream_faults[kind] = sim.kernel.now + int((600 + 3600 * sim.kernel.random()) * SECOND)
+    if sim.kernel.random() < 0.5:
+        _by_hand(sim)
 
 
 def _cancel_race(sim: Simulation) -> None:
@@ -116,7 +120,8 @@ def _stuck(sim: Simulation) -> None:
 
 
 def _by_hand(sim: Simulation) -> None:
-    sim.order_by_hand()
+    for number in range(1 + int(sim.kernel.random() * 4)):
+        sim.kernel.after(number * 300 * sim.kernel.random(), sim.order_by_hand)
 
 
 def _replaced(sim: Simulation) -> None:

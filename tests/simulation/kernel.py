@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from random import Random
+from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
@@ -21,6 +22,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000  # of the kernel's time, which is whole microseconds
 IDLE_S = 15  # Postgres ends the session of a process that sits still within a transaction: qbot.store.engine
 LOCK_WAIT_S = 10  # and gives up waiting for a lock
+
+
+E = TypeVar("E", bound=QBotError)
 
 
 class Killed(BaseException):
@@ -52,7 +56,7 @@ class Run:
     passed: int = 0
     waiting: bool = False
     session_lost: bool = False
-    notes: dict[str, object] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def resume(self) -> None:
         """Go on where it lost its turn."""
@@ -200,6 +204,12 @@ class Kernel:
     def monotonic_s(self) -> float:
         """Seconds that no jump of a clock moves."""
         return self.now / SECOND
+
+    def noticed(self, error: E) -> E:
+        """A process meets something that a human has to hear of."""
+        if self.current is not None:
+            self.current.notes["noticed"] = (self.now, error)
+        return error
 
     def note(self, what: str) -> None:
         """A line of the trace."""

@@ -15,7 +15,7 @@ from qbot.types import Forecast, Quote
 from tests.simulation.kernel import SECOND, Kernel, micros, moment
 from tests.simulation.venue import Venue, usd
 
-SYMBOLS = ("AAPL", "MSFT", "PEP", "SPY")
+SYMBOLS = ("AAPL", "PEP", "SPY")
 FIRST, LAST = date(2025, 1, 2), date(2026, 12, 31)
 # Days that a run should not miss: around the changes of the clock, before and after holidays, half days.
 SPECIAL = (date(2025, 3, 6), date(2025, 10, 30), date(2025, 11, 26), date(2025, 7, 1), date(2025, 12, 22),

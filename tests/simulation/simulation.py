@@ -12,9 +12,9 @@ from random import Random
 
 from qbot import limits
 from qbot.clock import NEW_YORK
-from qbot.errors import BoardUnavailable, BrokerError, DataUnavailable, QBotError, StoreUnavailable
 from qbot.protecting import Protected
 from qbot.reconciliation import Books
+from qbot.session import Switch
 from qbot.types import (
     BrokerOrder,
     Fill,
@@ -43,9 +43,8 @@ ORDERS_A_DAY, FAULTS_A_DAY = 5, 3
 MINUTE = 60 * SECOND
 HALF_DAY_S = 4 * 3600
 QUIET_MINUTES = (6, 10, 14)  # after the close: the last one finds nothing left to do
-PRICES_C = {"AAPL": 23_000, "MSFT": 47_000, "PEP": 14_000, "SPY": 60_000}
+PRICES_C = {"AAPL": 23_000, "PEP": 14_000, "SPY": 60_000}
 CASH_C = 10_000_000
-NEEDS_A_HUMAN = (BrokerError, StoreUnavailable, BoardUnavailable, DataUnavailable)
 
 
 @dataclass(slots=True)
@@ -141,8 +140,9 @@ class Simulation:
             self._beat()
             day.cycles += 1
             done = self.oracles.accepted - accepted
-            if number >= 20 and done < ORDERS_A_DAY and kernel.now < closed - 20 * MINUTE:
-                self.ask_by_hand(small=True)
+            share = (kernel.now - opened) / (closed - opened)
+            if 0.25 < share < 0.98 and done < ORDERS_A_DAY * share + 1:
+                self._do_more(late=share > 0.6)
             if number in (26, 30, 34) and self._struck() - struck < FAULTS_A_DAY:
                 for name in ("order by hand at the broker", "clock jump", "halted symbol"):
                     self.arm(name)
@@ -153,6 +153,18 @@ class Simulation:
         self._quieten(until)
         day.orders = self.oracles.accepted - accepted
         day.faults = self._struck() - struck
+
+    def _do_more(self, *, late: bool) -> None:
+        """A day on which little happens gets more: humans trade, and start again what they stopped."""
+        if not self.switch.on:
+            self._restart()
+        for number in range(3 if late else 1):
+            self.kernel.after(60 + 200 * number, partial(self.ask_by_hand, small=True))
+
+    @property
+    def switch(self) -> Switch:
+        """As it is committed."""
+        return self.oracles.switches[-1][1] if self.oracles.switches else Switch()
 
     def _boot(self, opened: int, closed: int) -> None:
         """The morning: everything starts anew, and the market opens with a gap."""
@@ -287,9 +299,9 @@ class Simulation:
         elif error is not None:
             self.kernel.note(f"{run.name} ended: {type(error).__name__}: {error}")
             self.errors[type(error).__name__] += 1
-            seen = run.notes.get("noticed")
-            if isinstance(seen, int) and isinstance(error, NEEDS_A_HUMAN) and "frozen" not in run.notes:
-                self.oracles.told_in_time(f"{run.name}: {error}", seen)
+            at, what = run.notes.get("noticed") or (0, None)
+            if what is not None and what in (error, error.__cause__) and "frozen" not in run.notes:
+                self.oracles.told_in_time(f"{run.name}: {error}", at)
             if run.name in ("stop", "finish", "start") and not self.quiet_now:
                 self.kernel.after(10, lambda: self.again(run))
         if run is self.stream_run:
@@ -358,10 +370,9 @@ class Simulation:
         self.kernel.after(40, self._finish_again)
 
     def _finish_again(self) -> None:
-        switch = self.oracles.switches[-1][1] if self.oracles.switches else None
-        if switch is not None and not switch.on and not self.quiet_now:
+        if not self.switch.on and not self.quiet_now:
             self.task("finish", crew.finish_stop(self))
-            self.kernel.after(60 if switch.stopping else 300, self._finish_again)
+            self.kernel.after(60 if self.switch.stopping else 300, self._finish_again)
 
     def live_problem(self) -> str | None:
         """Why nothing may be entered though the keys work: they are those of the other account."""
@@ -459,6 +470,8 @@ class Simulation:
 
     def order_by_hand(self) -> None:
         """A human gives an order at the broker itself."""
+        if self.quiet_now:
+            return
         rng = self.kernel.rng
         symbol = rng.choice(list(PRICES_C))
         self.names += 1

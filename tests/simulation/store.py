@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
 from qbot.errors import StoreUnavailable
 from tests.simulation.kernel import IDLE_S, Kernel, Run
-from tests.simulation.memory import MemoryLedger, MemoryStore
+from qbot.types import BrokerOrder, Source
+from tests.simulation.memory import ORDERS, MemoryLedger, MemoryStore
 
+FOREIGN = Source.FOREIGN
 Changes = dict[str, dict[Any, Any]]
+
+
+class SimLedger(MemoryLedger):
+    """As MemoryLedger; what was told last and is told again is passed over, since a cycle is told it ten times."""
+
+    __slots__ = ()
+    store: SimStore
+
+    def record_orders(self, seen: Sequence[BrokerOrder], wall: datetime) -> None:
+        last, rows = self.store.told_last, self.store.tables[ORDERS]
+        new = []
+        for order in seen:
+            family = (order, *order.legs)
+            for one in family:
+                row = rows.get(one.broker_order_id)
+                if row is None or row["source"] == FOREIGN or last.get(one.broker_order_id) != one:
+                    new.append(order)
+                    self.told.update((one.broker_order_id, one) for one in family)
+                    break
+        if new:
+            super().record_orders(new, wall)
+
+    @property
+    def told(self) -> dict[str, BrokerOrder]:
+        """What this transaction was told; remembered with its commit."""
+        return self.changes.setdefault("told", {})
+
+    def commit(self) -> None:
+        self.store.told_last.update(self.changes.pop("told", {}))
+        super().commit()
 
 
 class SimStore(MemoryStore):
     """The Store of all processes. `watch` is told what is about to be committed."""
 
-    ledger_class: type[MemoryLedger] = MemoryLedger
+    ledger_class: type[SimLedger] = SimLedger
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(self._point, self._wait)
         self.kernel = kernel
         self.latency_us = 1_000
+        self.told_last: dict[str, BrokerOrder] = {}
         self.mid_commit = 0  # so many commits end with an error, done or not
         self.mid_commit_struck = 0
         self.outage_struck = 0
@@ -40,8 +74,7 @@ class SimStore(MemoryStore):
         if self.down:
             self.outage_struck += 1
             self.kernel.pause(0.01 if self.kernel.random() < 0.8 else 5.0)
-            noticed(self.kernel)
-            raise StoreUnavailable("Postgres: connection refused")
+            raise self.kernel.noticed(StoreUnavailable("Postgres: connection refused"))
 
     def _wait(self, until: Callable[[], bool]) -> None:
         if not self.kernel.wait(until):
@@ -59,12 +92,6 @@ class SimStore(MemoryStore):
                 mine.release()
 
         self.kernel.after(IDLE_S, cut_off)
-
-
-def noticed(kernel: Kernel) -> None:
-    """A process meets something that a human has to hear of."""
-    if kernel.current is not None:
-        kernel.current.notes["noticed"] = kernel.now
 
 
 class _Transaction(AbstractContextManager[MemoryLedger]):

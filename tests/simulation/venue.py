@@ -223,12 +223,12 @@ class Venue:
         if not oco:
             legs.append(self._leg(order, "limit", cents(spec.take_profit_usd), None))
         legs.append(self._leg(order, "stop", None, cents(spec.stop_loss_usd)))
+        group = [order, *legs] if oco else legs
         for leg in legs:
-            leg.live = oco
-            leg.group = [order, *legs] if oco else legs
+            leg.live, leg.group = oco, group
             order.legs.append(leg)
         if oco:
-            order.group = [order, *legs]
+            order.group = group
 
     def _leg(self, parent: Order, kind: str, limit_c: int | None, stop_c: int | None) -> Order:
         leg = self._make(f"leg-{len(self.orders)}", parent.symbol, "sell", parent.qty, kind, parent.tif)
