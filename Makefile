@@ -12,7 +12,7 @@ ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup demo up test fuzz check contract bench chaos lock clean
+.PHONY: help setup demo up test fuzz check contract bench chaos simulate lock clean
 
 help: ## show this
 	@echo "QBot: make <target>"
@@ -48,6 +48,9 @@ bench: $(STAMP) ## measure start-up, a trading cycle, the exchange, and how fast
 
 chaos: $(STAMP) ## ten rounds of every fault against the real stack (an hour or more); ARGS="--only redis --rounds 1"
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+simulate: $(STAMP) ## play made-up trading days with faults; ARGS="--days 100000 --seed 7", ARGS="--replay 12345"
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 lock: $(UV_STAMP) ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
