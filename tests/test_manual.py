@@ -116,8 +116,10 @@ def test_the_most_urgent_goes_first_then_the_oldest(world: World) -> None:
 
 def test_an_urgent_order_does_not_wait_for_a_long_queue(world: World) -> None:
     """It is appended while the first of many are being sent."""
+    world.by_hand(symbol="MSFT", qty="50", side="buy")
     queue = [
-        asked(f"low_{number}", symbol="MSFT", quantity=1, priority="LOW") for number in range(limits.MANUAL_BATCH + 5)
+        asked(f"low_{number}", symbol="MSFT", side="SELL", quantity=1, priority="LOW")
+        for number in range(limits.MANUAL_BATCH + 5)
     ]
     world.say(keys.MANUAL_ORDERS, queue)
     send = world.rt.broker.submit
