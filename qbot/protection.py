@@ -1,7 +1,7 @@
 """What rests at the broker against what should: shares that lost their stop-loss, sales of more than is held. Pure.
 
 An entry with a stop-loss and a take-profit is sent with both. When they are lost, they are put back at the levels it
-had (`docs/adr/0010-protection-is-put-back.md`). What a human bought without such levels is left alone.
+had (`docs/adr/0012-protection-is-put-back.md`). What a human bought without such levels is left alone.
 """
 
 from __future__ import annotations
