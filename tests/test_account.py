@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from qbot import accounting, adoption, pipeline, showing, stream
+from qbot import accounting, adoption, control, pipeline, showing, stream
 from qbot.adoption import Plan
+from qbot.contract import keys
 from qbot.errors import AdoptionRefused, BrokerError
 from qbot.exchange import wire
 from qbot.session import Switch
@@ -19,7 +20,7 @@ from qbot.store import ledger, state, tables, trades
 from qbot.store.engine import transaction
 from qbot.types import Account, Opening, Source
 from tests.support.exchange import MID_SESSION
-from tests.support.runtime import CASH_USD, WALL, World, limit_entry
+from tests.support.runtime import CASH_USD, SESSION, WALL, World, limit_entry
 
 OTHER_ID, OTHER_NUMBER = "another-id", "PA0ANOTHER"
 
@@ -156,14 +157,24 @@ def test_another_account_is_told_critically_with_the_way_on_and_only_that(
 
 
 def test_a_cycle_sells_nothing_of_another_account(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.buy("AAPL", 2)
+    control.sync_switch(world.rt)
+    world.say(keys.TRADING_CONFIG, {"ml_confidence_threshold": 0.5})
+    world.say(keys.AUTOTRADING_ENABLED, SESSION)
+    assert control.sync_switch(world.rt).on
+    world.by_hand(symbol="AAPL", side="buy", qty="2")
+    pipeline.reconcile_orders(world.rt)
+    own = (wire.ACCOUNT_ID, wire.ACCOUNT_NUMBER)
+    world.believe("AAPL", -0.02)
+    world.believe("MSFT", 0.02)
     switch_account(monkeypatch)
-    world.believe("AAPL", -0.05)
     posts = world.posts()
-    world.redis.set("autotrading:enabled", '{"enabled": true}')
     pipeline.trade_bot(world.rt)
     pipeline.reconcile_orders(world.rt)
     assert (world.posts(), world.positions()) == (posts, {"AAPL": Decimal(2)})
+    switch_account(monkeypatch, *own)
+    world.market.advance(seconds=1)
+    pipeline.trade_bot(world.rt)  # the same forecasts, in the ledger's own account
+    assert world.posts() > posts
 
 
 def test_what_the_stream_tells_of_another_account_is_left_alone_until_the_ledgers_own_is_back(

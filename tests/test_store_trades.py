@@ -183,6 +183,20 @@ def test_recorders_at_the_same_time_leave_the_same_trades(engine: Engine) -> Non
     assert (set(trips), set(lots)) == at_once(told)
 
 
+def test_fills_are_recorded_by_one_writer_at_a_time_so_that_none_works_out_trades_without_the_others(
+    engine: Engine,
+) -> None:
+    with ThreadPoolExecutor(1) as pool, transaction(engine) as connection:
+        ledger.record_fills(connection, [bought(1, 1, 100, 0)])
+        second = pool.submit(record, engine, sold(2, 1, 101, 1))
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.3)
+        connection.commit()
+        second.result(timeout=10)
+    trips, lots = books(engine)
+    assert ([trip.pnl_usd for trip in trips], lots) == ([1], [])
+
+
 def test_a_transaction_that_fails_takes_its_trades_back_with_its_fills(engine: Engine) -> None:
     record(engine, bought(1, 1, 100, 0))
     with pytest.raises(RuntimeError), transaction(engine) as connection:
