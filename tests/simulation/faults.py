@@ -50,9 +50,10 @@ def _twice(sim: Simulation) -> None:
 
 
 def _two_beats(sim: Simulation) -> None:
-    sim.two_beats_until = sim.kernel.now + int((1800 + 7200 * sim.kernel.random()) * SECOND)
-    if sim.kernel.random() < 0.5:
-        _store_slow(sim)
+    length_s = 1800 + 7200 * sim.kernel.random()
+    sim.two_beats_until = sim.kernel.now + int(length_s * SECOND)
+    if sim.kernel.random() < 0.7:
+        _store_slow(sim, length_s)
 
 
 def _flushall(sim: Simulation) -> None:
@@ -82,19 +83,20 @@ def _store_gone(sim: Simulation) -> None:
     sim.kernel.after(30 + 500 * sim.kernel.random(), back)
 
 
-def _store_slow(sim: Simulation) -> None:
+def _store_slow(sim: Simulation, length_s: float = 1_200.0) -> None:
     sim.store.latency_us = int(50_000 + 500_000 * sim.kernel.random())
     sim.strikes["Postgres slow"] += 1
 
     def back() -> None:
         sim.store.latency_us = 1_000
 
-    sim.kernel.after(600 + 1800 * sim.kernel.random(), back)
+    sim.kernel.after(length_s, back)
 
 
 def _fills_late(sim: Simulation) -> None:
-    sim.wire.fills_hidden_s = 60 + 900 * sim.kernel.random()
-    length_s = 900 + 1800 * sim.kernel.random()
+    sim.wire.fills_hidden_s = 60 + 1800 * sim.kernel.random()
+    length_s = 1200 + 2400 * sim.kernel.random()
+    sim.kernel.after(5, sim.order_by_hand)
     sim.stream_faults["stream silent"] = sim.kernel.now + int(length_s * SECOND)
     sim.strikes["fills late over REST"] += 1
 
@@ -134,7 +136,7 @@ def _prices(name: str, sim: Simulation) -> None:
 
 def _gap(sim: Simulation) -> None:
     sim.strikes["price gap"] += 1
-    sim.feed.walk(gap=0.08 if sim.kernel.random() < 0.7 else -0.3)
+    sim.feed.walk(gap=0.08 if sim.kernel.random() < 0.4 else -0.35)
 
 
 def _clock(sim: Simulation) -> None:
@@ -161,6 +163,8 @@ def _halt(sim: Simulation) -> None:
 def _runaway(sim: Simulation) -> None:
     sim.strikes["runaway strategy"] += 1
     sim.feed.runaway_until = sim.kernel.now + 3600 * SECOND
+    if sim.kernel.random() < 0.5:
+        _store_slow(sim)
     sim.feed.predict()
     for number in range(12):
         sim.task("cycle", crew.cycle(sim), delay_s=number * 7 * sim.kernel.random())

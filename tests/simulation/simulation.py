@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from random import Random
+from typing import Any
 
 from qbot import limits
 from qbot.clock import NEW_YORK
@@ -36,15 +37,19 @@ from tests.simulation.kernel import SECOND, Host, Kernel, Killed, Run, moment
 from tests.simulation.market import Feed, choose_days
 from tests.simulation.oracles import Oracles, Violation
 from tests.simulation.store import SimStore
-from tests.simulation.venue import Order, Refused, Venue
+from tests.simulation.venue import Order, Refused, Venue, usd
 
 CYCLES, CYCLE_S = 39, 600
 ORDERS_A_DAY, FAULTS_A_DAY = 5, 3
 MINUTE = 60 * SECOND
 HALF_DAY_S = 4 * 3600
+LOOSE: dict[str, Any] = {
+    "max_daily_trades": 60, "daily_notional_cap_usd": Decimal(200_000), "max_position_per_ticker": 20,
+    "cash_reserve_usd": Decimal(2_000), "trading_capital_usd": Decimal(150_000), "cooldown_minutes": 0.0,
+}  # fmt: skip
 QUIET_MINUTES = (6, 10, 14)  # after the close: the last one finds nothing left to do
 PRICES_C = {"AAPL": 23_000, "PEP": 14_000, "SPY": 60_000}
-CASH_C = 10_000_000
+CASH_C = (4_000_000, 10_000_000)
 
 
 @dataclass(slots=True)
@@ -75,7 +80,8 @@ class Simulation:
         self.sessions = choose_days(rng, days)
         self.kernel = Kernel(seed, self.sessions[0][0] - 3600 * SECOND)
         self.kernel.trace = [] if traced else None
-        self.venue = Venue(self.kernel, PRICES_C, CASH_C, partial_one_in=rng.choice((3, 6, 10)))
+        cash_c = rng.choice(CASH_C)
+        self.venue = Venue(self.kernel, PRICES_C, cash_c, partial_one_in=rng.choice((3, 6, 10)))
         self.venue.hides_held = rng.random() < 0.5
         self.wire = Wire(self.kernel, self.venue)
         self.store = parts.store(self.kernel)
@@ -83,7 +89,8 @@ class Simulation:
         self.feed = Feed(self.kernel, self.venue)
         self.oracles = Oracles(self.kernel, self.venue, self.wire, self.store, self.feed)
         self.hosts = [Host("host 1"), Host("host 2", int(rng.uniform(-0.4, 0.4) * SECOND))]
-        self.config, self.revision = _config(rng), 1
+        self.start_usd = usd(cash_c)
+        self.config, self.revision = _config(rng, self.start_usd), 1
         self.oracles.revisions[1] = self.config
         self.oracles.fence_s, self.oracles.protection = limits.FENCE_MAX_S, True
         self.days: list[Day] = []
@@ -155,9 +162,11 @@ class Simulation:
         day.faults = self._struck() - struck
 
     def _do_more(self, *, late: bool) -> None:
-        """A day on which little happens gets more: humans trade, and start again what they stopped."""
+        """A day on which little happens gets more: humans trade, start again what they stopped, and loosen the caps."""
         if not self.switch.on:
             self._restart()
+        if late:
+            self._set(replace(self.config, **LOOSE))
         for number in range(3 if late else 1):
             self.kernel.after(60 + 200 * number, partial(self.ask_by_hand, small=True))
 
@@ -187,9 +196,14 @@ class Simulation:
             kernel.at(opened + number * 5 * MINUTE - 7 * SECOND, self.feed.walk)
 
     def _new_config(self) -> None:
-        self.revision += 1
-        self.config = _config(self.kernel.rng)
-        self.oracles.revisions[self.revision] = self.config
+        self._set(_config(self.kernel.rng, self.start_usd))
+
+    def _set(self, config: TradingConfig) -> None:
+        """A human changes the settings."""
+        if config != self.config:
+            self.revision += 1
+            self.config = config
+            self.oracles.revisions[self.revision] = config
 
     def _plan_faults(self, opened: int) -> None:
         rng = self.kernel.rng
@@ -199,6 +213,8 @@ class Simulation:
             self.kernel.at(at, partial(self.arm, rng.choice(names)))
         if rng.random() < 0.2:
             self.kernel.at(opened + int(rng.random() * 360 * 60) * SECOND, self._press_soon)
+        if rng.random() < 0.3:
+            self.kernel.at(opened - 4 * MINUTE, self.ask_by_hand)
         for _ in range(int(rng.random() * 3)):
             self.kernel.at(opened + int(rng.random() * 370 * 60) * SECOND, self.ask_by_hand)
 
@@ -528,13 +544,13 @@ def _by_hand(books: Books, quotes: dict[str, object], symbol: str, dice: float, 
     kind = OrderType.MARKET if dice < 0.8 or not quote.price_usd.is_finite() else OrderType.LIMIT
     limit = (quote.price_usd * Decimal("0.998")).quantize(Decimal("0.01")) if kind is OrderType.LIMIT else None
     return Proposal(
-        symbol=symbol, side=Side.BUY, qty=Decimal(1 + int(60 * (dice * 10 % 1) ** 4)), kind=IntentKind.ENTRY, source=Source.MANUAL,
+        symbol=symbol, side=Side.BUY, qty=Decimal(1 if small else 1 + int(60 * (dice * 10 % 1) ** 4)), kind=IntentKind.ENTRY, source=Source.MANUAL,
         price_usd=risk.worst_price(quote, kind, limit, Side.BUY), order_type=kind,
         time_in_force=TimeInForce.GTC if dice > 0.9 else TimeInForce.DAY, limit_price_usd=limit,
     )  # fmt: skip
 
 
-def _config(rng: Random) -> TradingConfig:
+def _config(rng: Random, cash_usd: Decimal) -> TradingConfig:
     """Settings whose caps come into play."""
     return TradingConfig(
         buy_threshold_pct=0.001,
@@ -547,7 +563,7 @@ def _config(rng: Random) -> TradingConfig:
         max_daily_trades=rng.choice((8, 12, 40)),
         daily_notional_cap_usd=Decimal(rng.choice((12_000, 30_000, 120_000))),
         cooldown_minutes=rng.choice((0.0, 15.0, 30.0)),
-        cash_reserve_usd=Decimal(rng.choice((5_000, 60_000, 85_000))),
+        cash_reserve_usd=cash_usd * Decimal(rng.choice(("0.05", "0.6", "0.85"))),
         trading_capital_usd=Decimal(rng.choice((9_000, 30_000, 120_000))),
         max_position_pct=Decimal(rng.choice(("0.04", "0.08", "0.20"))),
         target_diversification=rng.choice((2, 3, 5)),
