@@ -200,23 +200,29 @@ def test_after_that_a_new_start_trades_again(whole: Whole, lost: Lost) -> None:
     no_order_twice_and_books_agree(whole)
 
 
-def test_ctrl_c_leaves_no_process_and_no_port(whole: Whole) -> None:
-    assert whole.interrupt() == 0
-    assert whole.left() == []
-
-
-def test_a_second_start_resumes_later_and_with_the_same_books(whole: Whole) -> None:
-    replay = json.loads((whole.home / "replay.json").read_text())
-    whole.start()
-    clock = json.loads((whole.home / "clock.json").read_text())
-    assert clock["anchor_elapsed_s"] >= replay["elapsed_s"] > 0
-    no_order_twice_and_books_agree(whole)
-
-
-def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_recovers(whole: Whole) -> None:
+def test_a_killed_supervisor_takes_its_children_along(whole: Whole) -> None:
     whole.kill()
     wait_until(lambda: not whole.left(), "every process is gone", 30, every_s=0.5)
+
+
+def test_the_next_start_recovers_later_in_the_replay_and_with_the_same_books(whole: Whole) -> None:
+    saved = saved_s(whole)
     whole.start()
+    assert begun_s(whole) >= saved > 0
     no_order_twice_and_books_agree(whole)
+
+
+def test_ctrl_c_leaves_no_process_and_no_port_and_saves_the_replay(whole: Whole) -> None:
     assert whole.interrupt() == 0
     assert whole.left() == []
+    assert saved_s(whole) > begun_s(whole)
+
+
+def begun_s(whole: Whole) -> float:
+    """Where in the replay this run began, in market seconds."""
+    return float(json.loads((whole.home / "clock.json").read_text())["anchor_elapsed_s"])
+
+
+def saved_s(whole: Whole) -> float:
+    """Where the next one will."""
+    return float(json.loads((whole.home / "replay.json").read_text())["elapsed_s"])

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -21,6 +22,7 @@ from qbot.contract.payloads_orders import MalformedOrder
 
 DOCUMENT = schema.document(Contract())
 NAMES = [*keys.ENTRIES, *keys.CHANNELS]
+TIME_ZONES = available_timezones()
 # Values that are wrong somewhere, and some that only look it. No documented difference is among them.
 ODD: list[Any] = [
     None, True, False, 0, -1, 1, 5.0, 0.5, 1.5, -0.01, 1.01, 6, 10**6, 10**6 + 1, 1e-9, 1e15, 1.0000001e15, 10**400, "",
@@ -50,9 +52,13 @@ def _shown(name: str) -> dict[str, Any]:
     return found
 
 
+@cache
+def _validator(name: str) -> Any:
+    return _VALIDATOR({**_shown(name), "$defs": DOCUMENT["$defs"]}, format_checker=_FORMATS)
+
+
 def schema_takes(name: str, value: Any) -> bool:
-    body = {**_shown(name), "$defs": DOCUMENT["$defs"]}
-    return bool(_VALIDATOR(body, format_checker=_FORMATS).is_valid(value))
+    return bool(_validator(name).is_valid(value))
 
 
 def qbot_takes(name: str, value: Any) -> bool:
@@ -73,7 +79,7 @@ def beyond_a_schema(value: Any) -> bool:
     if isinstance(hours, dict):
         levels.append((hours.get("market_open"), hours.get("market_close")))
         zone = hours.get("timezone")
-        if isinstance(zone, str) and zone not in available_timezones():
+        if isinstance(zone, str) and zone not in TIME_ZONES:
             return True
     return any(_comparable(low, high) and low >= high for low, high in levels)
 
