@@ -42,9 +42,7 @@ class PostgresLedger:
     def lock_gate(self) -> None:
         ledger.lock_gate(self.connection)
 
-    def usage(
-        self, day: str, cooldown_since: datetime, snapshot_wall: datetime, wall: datetime | None = None
-    ) -> Usage:
+    def usage(self, day: str, cooldown_since: datetime, snapshot_wall: datetime, wall: datetime | None = None) -> Usage:
         return ledger.usage(self.connection, day, cooldown_since, snapshot_wall, wall)
 
     def add_decisions(self, rows: Sequence[Row]) -> None:

@@ -84,12 +84,8 @@ def _accounts() -> None:
         sa.Column("account_id", sa.Text(), comment="the venue's id; null where it tells none"),
         sa.Column("number", sa.Text()),
         sa.Column("kind", sa.Text(), nullable=False, comment="paper|live|unknown"),
-        sa.Column(
-            "positions_from", Time, comment="fills up to then stand in the adjustments; null: every fill counts"
-        ),
-        sa.Column(
-            "cash_usd", Money, comment="cash before every fill and activity that counts; null: not reckoned yet"
-        ),
+        sa.Column("positions_from", Time, comment="fills up to then stand in the adjustments; null: every fill counts"),
+        sa.Column("cash_usd", Money, comment="cash before every fill and activity that counts; null: not reckoned yet"),
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("opened_at", Time, nullable=False),
