@@ -227,7 +227,7 @@ def plain(value: Any) -> dict[str, Any]:
             return str(part)
         return part.isoformat() if isinstance(part, datetime) else part
 
-    return {name: convert(getattr(value, name)) for name in _names(type(value))}  # asdict would copy deeply
+    return {name: convert(getattr(value, name)) for name in _names(value.__class__)}  # asdict would copy deeply
 
 
 @lru_cache

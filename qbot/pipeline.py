@@ -37,7 +37,6 @@ from qbot.contract import keys
 from qbot.errors import QBotError
 from qbot.market import freshness
 from qbot.market.calendar import known_hours, market_hours
-from qbot.protecting import Protected
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.store import bars
@@ -109,7 +108,8 @@ def trade_bot(rt: Runtime) -> None:
             switch,
             hours,
             now,
-            taken=lambda books, protected: _tell(rt, books, protected),
+            taken=lambda books: _tell(rt, books),
+            protected=lambda done: showing.protected(rt, done),
             pending=lambda: emergency.pending(rt),
             view=lambda held: trading.look(rt, settings.config, now, held, risk_watch.report(rt, now)),
         )
@@ -125,11 +125,10 @@ def trade_bot(rt: Runtime) -> None:
     showing.cycle(rt, settings, hours, done.books, now)
 
 
-def _tell(rt: Runtime, books: Books, protected: Protected) -> None:
-    """What a human must know of the books at once, and of shares without protection."""
+def _tell(rt: Runtime, books: Books) -> None:
+    """What a human must know of the books at once: whatever comes next may take its time, or fail."""
     showing.drift(rt, books)
     showing.doubted(rt, books)
-    showing.protected(rt, protected)
     showing.recalled(rt, books.recalled)
 
 
@@ -138,8 +137,8 @@ def reconcile_orders(rt: Runtime) -> None:
     now = rt.market()
     hours = known_hours(now)
     books = reconciliation.reconcile(rt.desk, now)
-    protected = protecting.protect(rt.desk, books, now, market_open=hours is not None and hours.is_open)
-    _tell(rt, books, protected)
+    _tell(rt, books)
+    showing.protected(rt, protecting.protect(rt.desk, books, now, market_open=hours is not None and hours.is_open))
     book_alerts.trades(rt)
     showing.books(rt, books)
 

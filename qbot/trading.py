@@ -90,19 +90,21 @@ def cycle(
     hours: MarketHours,
     now: datetime,
     *,
-    taken: Callable[[Books, Protected], None],
+    taken: Callable[[Books], None],
+    protected: Callable[[Protected], None],
     pending: Callable[[], bool],
     view: Callable[[Collection[str]], View],
 ) -> Cycle:
     """Books → signals → committed intents → orders.
 
-    `taken` is told the books at once, so that a human hears of a drift whatever comes next, and of what was done about
-    shares without protection. `pending`: whether an
-    emergency waits to be carried out. `view` is asked for forecasts and prices, with the symbols that are held.
-    Raises QBotError; then nothing more is sent.
+    `taken` is told the books at once, so that a human hears of a drift whatever comes next; `protected` what was done
+    about shares without protection, which may take as long as the broker does. `pending`: whether an emergency waits
+    to be carried out. `view` is asked for forecasts and prices, with the symbols that are held. Raises QBotError; then
+    nothing more is sent.
     """
     books = reconciliation.reconcile(desk, now)
-    taken(books, protecting.protect(desk, books, now, market_open=hours.is_open))
+    taken(books)
+    protected(protecting.protect(desk, books, now, market_open=hours.is_open))
     if not switch.cycles or not hours.is_open or pending() or books.other_account is not None:
         return Cycle(books, None, ())
     seen = view(books.positions)

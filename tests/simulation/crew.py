@@ -79,7 +79,7 @@ def cycle(sim: Simulation) -> Work:
 
         done = trading.cycle(
             desk, settings, switch, market_hours(now), now,
-            taken=lambda books, protected: sim.taken(run, books, protected), pending=lambda: sim.emergency_waits, view=view,
+            taken=lambda books: sim.taken(run, books), protected=sim.protected, pending=lambda: sim.emergency_waits, view=view,
         )  # fmt: skip
         sim.cycles_traded += done.view is not None
 
@@ -94,7 +94,8 @@ def reconcile(sim: Simulation) -> Work:
         desk = desk_of(sim, run)
         now = desk.market()
         books = reconciliation.reconcile(desk, now)
-        sim.taken(run, books, protecting.protect(desk, books, now, market_open=market_hours(now).is_open))
+        sim.taken(run, books)
+        sim.protected(protecting.protect(desk, books, now, market_open=market_hours(now).is_open))
 
     return work
 

@@ -116,10 +116,10 @@ class TwiceRecordingStore(SimStore):
     ledger_class = TwiceRecording
 
 
-def without(refusal: str) -> tuple[Patch, ...]:
-    """The gate without the check that gives this refusal."""
-    left = [rule for rule in risk.RULES if refusal not in rule.refusals]
-    assert len(left) == len(risk.RULES) - 1, refusal
+def without(*refusals: str) -> tuple[Patch, ...]:
+    """The gate without the checks that give these refusals."""
+    left = [rule for rule in risk.RULES if not set(refusals) & set(rule.refusals)]
+    assert len(left) == len(risk.RULES) - len(refusals), refusals
     return ((risk, "CHECKS", {each: tuple(rule.check for rule in left if each in rule.whose) for each in Whose}),)
 
 
@@ -144,10 +144,11 @@ PLANTED: dict[str, tuple[Defects, tuple[Patch, ...], set[str]]] = {
     "settle no doubt": (Defects(), ((reconciliation, "settle", _settle_nothing),), {"I2"}),
     "ask for new fills only": (Defects(), ((reconciliation, "LOOK_BACK", reconciliation.OVERLAP),), {"I3", "I4"}),
     "put no protection back": (Defects(), ((protecting, "protect", lambda *_a, **_m: Protected()),), {"protection"}),
+    "gate without EMERGENCY_LATCHED and TRADING_OFF": (Defects(), without("EMERGENCY_LATCHED", "TRADING_OFF"), {"I4"}),
     **{
         f"gate without {check}": (Defects(), without(check), names)
         for check, names in {
-            "EMERGENCY_LATCHED": {"I4"}, "NOT_RECONCILED": {"I4"}, "QUOTE_STALE": {"I4"}, "COOLDOWN": {"I5"},
+            "NOT_RECONCILED": {"I4"}, "QUOTE_STALE": {"I4"}, "COOLDOWN": {"I5"},
             "MAX_TRADES_PER_RUN": {"I5"}, "MAX_DAILY_TRADES": {"I5"}, "MAX_POSITION_PER_TICKER": {"I5"},
             "MAX_SHARES_PER_ORDER": {"I5"}, "MAX_POSITION_PCT": {"I5"}, "DAILY_NOTIONAL_CAP": {"I5"},
             "TRADING_CAPITAL": {"I5"}, "CASH_RESERVE": {"I5"}, "EXCLUDED": {"I5"}, "DAY_LOSS": {"I5"},

@@ -136,7 +136,7 @@ def _prices(name: str, sim: Simulation) -> None:
 
 def _gap(sim: Simulation) -> None:
     sim.strikes["price gap"] += 1
-    sim.feed.walk(gap=0.08 if sim.kernel.random() < 0.4 else -0.35)
+    sim.feed.walk(gap=0.08 if sim.kernel.random() < 0.4 else -0.5)
 
 
 def _clock(sim: Simulation) -> None:

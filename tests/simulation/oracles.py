@@ -201,6 +201,9 @@ class Oracles:
         """I4 and I5 of an entry at the moment its caps are reserved, on what its process had been told."""
         config, notes, symbol = self._revision_of(run), run.notes, row["symbol"]
         by_hand = row["source"] in BY_HAND
+        seen = self._switch_at(notes["transaction_began"])
+        if seen.latched or (not by_hand and not seen.on):
+            self.broken("I4", f"{row['client_order_id']} is committed though trading is off: {seen.reason}")
         if not by_hand:
             self._cap("max_trades_per_run", place, config.max_trades_per_run, row)
             self._cap("max_position_per_trade", row["qty"], config.max_position_per_trade, row)

@@ -370,9 +370,12 @@ class Simulation:
 
     # --- what processes tell ---
 
-    def taken(self, run: Run, books: Books, protected: Protected) -> None:
+    def protected(self, done: Protected) -> None:
+        """What was done about lost protection."""
+        self.restored += len(done.restored)
+
+    def taken(self, run: Run, books: Books) -> None:
         """What a human is told of the books."""
-        self.restored += len(protected.restored)
         if books.drift:
             self.drifts += 1
             seen = run.notes.get("compared_at")

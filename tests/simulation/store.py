@@ -111,6 +111,7 @@ class _Transaction(AbstractContextManager[MemoryLedger]):
         self.ledger = store.ledger_class(store)
         if self.run is not None:
             self.run.notes["ledger"] = self.ledger
+            self.run.notes["transaction_began"] = store.kernel.now
         return self.ledger
 
     def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.defects import PLANTED, planted
 from tests.simulation.running import Outcome, play
 
-SEEDS = 60
+SEEDS = 150
 
 
 @pytest.mark.parametrize("defect", PLANTED)
