@@ -7,12 +7,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_STAMP := $(VENV)/.uv-$(UV_VERSION)
+# Beside the environment, not in it: mutmut brings setproctitle, with which Celery would rename its processes.
+MUTMUT := $(VENV)/mutation
+COVERED_BY := tests/test_risk.py tests/test_risk_checks.py tests/test_risk_words.py tests/test_risk_properties.py \
+	tests/test_sizing.py
 ARGS ?=
 # The first of these that is Python 3.11 or 3.12; or say `make PYTHON=/path/to/python3.12 …`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup demo up test fuzz check contract bench chaos simulate lock clean
+.PHONY: help setup demo up test fuzz check contract bench chaos simulate coverage mutate lock clean
 
 help: ## show this
 	@echo "QBot: make <target>"
@@ -52,12 +56,26 @@ chaos: $(STAMP) ## ten rounds of every fault against the real stack (an hour or 
 simulate: $(STAMP) ## play made-up trading days with faults; ARGS="--days 100000 --seed 7", ARGS="--replay 12345"
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
-lock: $(UV_STAMP) ## resolve pyproject.toml into requirements.lock again
+coverage: $(STAMP) ## every line and branch of what may not go wrong, by its tests alone
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest $(COVERED_BY)
+	@$(BIN)/python -m coverage report
+
+mutate: $(MUTMUT)/.installed ## change the gate in every small way: do its tests notice? (minutes)
+	@PYTHONPATH=$(MUTMUT) $(BIN)/python -m tests.mutate $(ARGS)
+
+lock: $(UV_STAMP) ## resolve pyproject.toml into the locks again
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
+	@$(BIN)/uv pip compile --group pyproject.toml:mutation -c requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements-mutation.lock
 
 clean: ## remove .venv, caches and the data of the demo (that of `make up` stays)
 	rm -rf $(VENV) .qbot/demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+$(MUTMUT)/.installed: $(STAMP) requirements-mutation.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(MUTMUT) --require-hashes -r requirements-mutation.lock
+	@touch $@
 
 $(STAMP): $(UV_STAMP) pyproject.toml requirements.lock
 	@echo "Installing from requirements.lock into $(VENV)"
