@@ -70,6 +70,9 @@ def adopt(
         typer.confirm("Is this what the broker's own site shows, and shall the ledger go on from here?", abort=True)
     number = adoption.adopt(rt.engine, found, getpass.getuser(), reason, rt.market(), rt.wall())
     say(f"Taken over (opening {number}). Entries are allowed again once the next reconcile agrees.")
+    bare = [one.symbol for one in found.changes if one.after and (one.before != one.after or found.other_account)]
+    if bare:
+        say(f"QBot puts back no stop-loss of {', '.join(bare)}: what it knew of these shares does not fit them.")
 
 
 def _runtime(demo: bool | None) -> Runtime:

@@ -97,6 +97,9 @@ def stop(
         _show_rest(rt.broker)
         raise typer.Exit(1) from error
     _show_rest(rt.broker)
+    if not reached.postgres and kind is EmergencyKind.CANCEL_ALL_ORDERS:
+        console.print("[red]Postgres does not know of this.[/red] A QBot that runs puts protection back: end it.")
+        raise typer.Exit(1)
     if not reached.blocked and kind is not EmergencyKind.CANCEL_ALL_ORDERS:
         pid = f" (pid {found.pid})" if found.pid else ""
         console.print(

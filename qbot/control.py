@@ -268,7 +268,8 @@ def show_stop(rt: Runtime) -> Switch:
 
 
 def release(rt: Runtime) -> Switch:
-    """A human's release of the latch; trading needs a new start afterwards."""
+    """A human's release of the latch; trading needs a new start afterwards: what stands on the board is none."""
+    _show(rt, [look(rt)])  # a start that nobody has looked at yet meets the latch
     with transaction(rt.engine) as connection:
         before = state.load_switch(connection, for_update=True)
         after = session.release(before, "released by a human; a new start is needed")

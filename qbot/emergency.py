@@ -60,8 +60,7 @@ def _handle(rt: Runtime, action: EmergencyAction) -> str | None:
         return None
     if entries:
         execution.cancel_known(rt.broker, entries)
-    if not _stops(action) or _sells(action, rt.wall()):
-        _withhold_protection(rt, f"{action.action}: {action.reason or 'no reason given'}")
+    _withhold_protection(rt, action)
     with _alone(rt, action) as mine:
         if not mine or _surely_done(rt, action):
             return None
@@ -81,6 +80,7 @@ def by_hand(rt: Runtime, action: EmergencyAction) -> str:
     entries = _block(rt, action)
     if entries:
         execution.cancel_known(rt.broker, entries)
+    _withhold_protection(rt, action)
     with _alone(rt, action):  # who else is at it makes the same orders: waiting for them would be worse
         _alive(rt, action)
         report = _carry_out(rt, action)
@@ -214,8 +214,12 @@ def _block(rt: Runtime, action: EmergencyAction) -> list[str] | None:
     return []
 
 
-def _withhold_protection(rt: Runtime, reason: str) -> None:
-    """What is cancelled here is not put back, until a human starts trading again. Without Postgres nothing could be."""
+def _withhold_protection(rt: Runtime, action: EmergencyAction) -> None:
+    """Where every order is cancelled, none is put back until a human starts trading again. Without Postgres nothing
+    could be."""
+    if _stops(action) and not _sells(action, rt.wall()):
+        return
+    reason = f"{action.action}: {action.reason or 'no reason given'}"
     with suppress(StoreUnavailable), transaction(rt.engine) as connection:
         if not protections.protection_withheld(connection):
             protections.withhold_protection(connection, reason, rt.wall())

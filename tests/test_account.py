@@ -306,6 +306,40 @@ def test_a_split_is_a_drift_until_a_human_takes_the_position_over(world: World) 
     assert len(world.rows(tables.fills)) == 2  # what was before is still there
 
 
+def test_after_a_split_shares_are_not_protected_by_levels_from_before(world: World) -> None:
+    """The venue cancels what rests when a split comes; the old stop-loss lies over the new price."""
+    world.buy("AAPL", 2)
+    world.buy("MSFT", 2, cycle_id="c2")
+    world.exchange.call("DELETE", "/v2/orders")
+    with world.engine.begin() as connection:  # as if AAPL had been bought at four times the price
+        for row in world.rows(tables.intents):
+            if row["symbol"] == "AAPL":
+                spec = {**row["spec"], "stop_loss_usd": "800", "take_profit_usd": "900"}
+                mine = tables.intents.c.client_order_id == row["client_order_id"]
+                connection.execute(tables.intents.update().where(mine).values(spec=spec))
+    book(world, "SPLIT", activity_sub_type="FSPLIT", symbol="AAPL", qty="6")
+    adopt(world, "AAPL split 4 for 1")
+    world.wall.advance(seconds=5)
+    pipeline.reconcile_orders(world.rt)
+    assert world.positions() == {"AAPL": Decimal(8), "MSFT": Decimal(2)}
+    assert {order["symbol"] for order in world.resting("sell")} == {"MSFT"}  # whose shares are the same as before
+
+
+def test_shares_of_another_account_are_not_protected_by_levels_of_the_one_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.buy("AAPL", 2)
+    world.place.renew()
+    switch_account(monkeypatch)
+    world.by_hand(symbol="AAPL", side="buy", qty="2")
+    world.reconcile()
+    adopt(world, "moved to another account")
+    world.wall.advance(seconds=5)
+    pipeline.reconcile_orders(world.rt)
+    assert world.reconcile().drift == {}
+    assert world.resting() == []
+
+
 def world_trips(world: World) -> list[Any]:
     with transaction(world.engine) as connection:
         return list(trades.closed(connection))

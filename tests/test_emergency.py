@@ -12,6 +12,7 @@ import pytest
 from qbot import control, emergency, limits, pipeline
 from qbot.contract import keys
 from qbot.contract.payloads_autotrading import BackendStatus
+from qbot.contract.payloads_orders import EmergencyAction, EmergencyKind
 from qbot.errors import BrokerError, QBotError, StoreUnavailable
 from qbot.store import ledger, locks, state, tables
 from qbot.store.engine import transaction
@@ -216,6 +217,21 @@ def test_a_cycle_that_runs_before_the_handler_sees_the_action_enters_nothing(wor
     press(world, STOP)
     pipeline.trade_bot(world.rt)
     assert (world.posts(), world.intents()) == (0, {})
+
+
+@pytest.mark.parametrize("kind", [CANCEL, CLOSE])
+def test_what_was_cancelled_at_a_terminal_is_not_put_back(world: World, kind: str) -> None:
+    """A sale at a closed exchange waits for the open: until then its shares are bare, as was asked for."""
+    world.buy("SPY", 2)
+    world.market.set(AFTER_THE_CLOSE)
+    asked = EmergencyAction(action=EmergencyKind(kind), confirmed=True, timestamp=WALL, session_id="terminal")
+    emergency.by_hand(world.rt, asked)
+    world.exchange.call("DELETE", "/v2/orders")
+    world.wall.advance(seconds=5)
+    posts = world.posts()
+    pipeline.reconcile_orders(world.rt)
+    assert (world.posts(), world.resting()) == (posts, [])
+    assert ("CRITICAL", "A position is unprotected") in world.alerts()
 
 
 # --- with parts down --------------------------------------------------------------------------------------------------

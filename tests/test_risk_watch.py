@@ -388,6 +388,16 @@ def test_resume_releases_and_counts_losses_from_then_on(world: World) -> None:
     assert sorted(tripped(world)) == ["drawdown", "rolling_loss"]  # a new one does
 
 
+def test_a_start_that_was_asked_for_before_the_resume_starts_nothing_after_it(world: World) -> None:
+    """Nobody looked in between: the processes were down, and a human resumes before they are back."""
+    crash(trading(world))
+    world.say(keys.AUTOTRADING_ENABLED, {**SESSION, "timestamp": "2025-09-26T14:00:00Z", "session_id": "impatient"})
+    risk_watch.resume(world.rt, "tester")
+    assert (switch(world).on, switch(world).latched) == (False, False)
+    assert control.sync_switch(world.rt).on is False
+    assert start(world, 4) is True
+
+
 def test_a_broker_that_is_gone_neither_trips_nor_stops_the_watch(world: World) -> None:
     read(trading(world), 100_000, 100_000, 100_000)
     world.exchange.fault("server_error")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import sqlalchemy as sa
@@ -110,6 +111,24 @@ def _counts(now: Opening | None) -> sa.ColumnElement[bool]:
     if now is None or now.positions_from is None:
         return sa.true()
     return fills.c.at > now.positions_from
+
+
+def replaced_at(connection: Connection, symbols: Sequence[str]) -> dict[str, datetime]:
+    """Symbols whose shares are others than their fills tell of, and since when: taken over in another number, as after
+    a split, or of another account."""
+    known = openings(connection)
+    taken_at = {one.opening: one.positions_from for one in known}
+    changed = sa.and_(adjustments.c.symbol.in_(symbols), adjustments.c.qty_before != adjustments.c.qty)
+    found = list(connection.execute(sa.select(adjustments.c.symbol, adjustments.c.opening).where(changed)).all())
+    for before, now in pairwise(known):
+        if (before.account_id or before.number) != (now.account_id or now.number):
+            found += [(symbol, now.opening) for symbol in symbols]
+    last: dict[str, datetime] = {}
+    for symbol, number in found:
+        at = taken_at[number]
+        if at is not None:
+            last[symbol] = max(at, last.get(symbol, at))
+    return last
 
 
 def leave_behind(connection: Connection, order_ids: Sequence[str], wall: datetime, *, all_others: bool) -> None:

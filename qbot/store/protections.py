@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from qbot.protection import PREFIX, Attempts, Execution, Levels
 from qbot.session import Event
+from qbot.store import account as accounts
 from qbot.store.protocol import ABANDONED, DENIED, REJECTED
 from qbot.store.tables import decisions, fills, intents, orders, switch_log
 from qbot.types import IntentKind, Side, Source
@@ -22,7 +23,10 @@ Row = Mapping[str, Any]
 
 
 def executions(connection: Connection, symbols: Sequence[str]) -> list[Execution]:
-    """Every fill of `symbols` with the entry it belongs to, in the order they took place."""
+    """Every fill of `symbols` with the entry it belongs to, in the order they took place.
+
+    Without those from before a human took over other shares in their place: their levels are not for these.
+    """
     parent = orders.alias("parent")
     asked_by = sa.func.coalesce(parent.c.client_order_id, orders.c.client_order_id)
     joined = (
@@ -32,9 +36,11 @@ def executions(connection: Connection, symbols: Sequence[str]) -> list[Execution
         .join(decisions, decisions.c.decision_id == intents.c.decision_id, isouter=True)
     )
     named = [intents.c.client_order_id, intents.c.kind, intents.c.source, intents.c.spec, decisions.c.settings_revision]
-    query = sa.select(fills.c.symbol, fills.c.side, fills.c.qty, *named).select_from(joined)
+    query = sa.select(fills.c.symbol, fills.c.side, fills.c.qty, fills.c.at, *named).select_from(joined)
     query = query.where(fills.c.symbol.in_(symbols)).order_by(fills.c.at, fills.c.execution_id)
-    return [execution_of(dict(row)) for row in connection.execute(query).mappings()]
+    since = accounts.replaced_at(connection, symbols)
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    return [execution_of(row) for row in rows if row["symbol"] not in since or row["at"] > since[row["symbol"]]]
 
 
 def execution_of(row: Row) -> Execution:
