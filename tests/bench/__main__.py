@@ -1,6 +1,6 @@
-"""`make bench`: prints every figure. Name parts to run just those: start, cycle, exchange, push.
+"""`make bench`: prints every figure. Name parts to run just those: start, cycle, exchange, push, close_all, manual.
 
-With `--quick` the push part takes few samples.
+With `--quick` the last three take few samples.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from functools import partial
 
 import structlog
 
-from tests.bench import cycle, exchange, push, start
+from tests.bench import close_all, cycle, exchange, manual, push, start
 
-PARTS = {"exchange": exchange.run, "cycle": cycle.run, "start": start.run, "push": push.run}
+SAMPLED = {"push": push.run, "close_all": close_all.run, "manual": manual.run}
+PARTS = {"exchange": exchange.run, "cycle": cycle.run, "start": start.run, **SAMPLED}
 
 
 def main(wanted: list[str]) -> None:
     """Run the named parts, or all of them."""
     if "--quick" in wanted:
         wanted = [name for name in wanted if name != "--quick"]
-        PARTS["push"] = partial(push.run, quick=True)
+        PARTS.update({name: partial(run, quick=True) for name, run in SAMPLED.items()})
     unknown = set(wanted) - PARTS.keys()
     if unknown:
         raise SystemExit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")

@@ -46,7 +46,7 @@ def run() -> Iterator[str]:
 
 
 def _measure(folder: Path, size: int) -> tuple[str, float]:
-    bars_file, symbols = _copies(folder, size)
+    bars_file, symbols = copies(folder, size)
     (folder / "redis").mkdir()
     env = {"QBOT_ALPACA_API_KEY": KEY, "QBOT_ALPACA_SECRET_KEY": SECRET, "QBOT_REPLAY_FILE": str(bars_file)}
     with (
@@ -114,7 +114,7 @@ def _forecasts(rt: Runtime, number: int) -> None:
         models.add_forecasts(connection, made)
 
 
-def _copies(folder: Path, size: int) -> tuple[Path, list[str]]:
+def copies(folder: Path, size: int) -> tuple[Path, list[str]]:
     """The sample's last sessions, copied under other names until there are `size` tickers."""
     bars = pd.read_parquet(SAMPLE)
     days = sorted(set(bars["ts"].dt.date))
@@ -123,9 +123,9 @@ def _copies(folder: Path, size: int) -> tuple[Path, list[str]]:
     originals = sorted(set(bars["symbol"]))
     names = [_name(originals, number) for number in range(size)]
     by_symbol = dict(list(bars.groupby("symbol", observed=True)))
-    copies = pd.concat([by_symbol[originals[i % len(originals)]].assign(symbol=name) for i, name in enumerate(names)])
+    made = pd.concat([by_symbol[originals[i % len(originals)]].assign(symbol=name) for i, name in enumerate(names)])
     file = folder / "bars.parquet"
-    copies.to_parquet(file)
+    made.to_parquet(file)
     return file, names
 
 

@@ -28,7 +28,7 @@ from qbot.runtime import Runtime
 from qbot.session import Switch
 from qbot.settings import ROOT
 from qbot.stack import environment
-from qbot.stack.stack import _of_this_stack
+from qbot.stack.stack import of_this_stack
 from qbot.store import state
 from qbot.store.engine import make_engine, transaction
 from qbot.types import (
@@ -206,7 +206,7 @@ def rig() -> Iterator[Rig]:
         whole.wait_for_trade()
         os.environ[clock.CLOCK_FILE_ENV] = str(whole.home / "clock.json")
         clock.timeline.cache_clear()
-        values = _of_this_stack(whole.settings, True)
+        values = of_this_stack(whole.settings, True)
         rt = Runtime(values, connect(values), make_engine(values.postgres_url))
         frontend = redis.Redis(port=values.redis_port, password=FRONTEND_PASSWORD)
         found = Rig(whole, rt, frontend, Arrivals(whole.home / "exchange" / ARRIVALS), Path(name) / "trained")
