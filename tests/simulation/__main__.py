@@ -1,7 +1,7 @@
 """`make simulate`: trading days from seeds until the number is reached or something is wrong.
 
-    make simulate ARGS="--days 100000 --seed 7"
-    make simulate ARGS="--replay 12345"
+make simulate ARGS="--days 100000 --seed 7"
+make simulate ARGS="--replay 12345"
 """
 
 from __future__ import annotations
@@ -27,14 +27,22 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the first one; each plays some days")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--replay", type=int, metavar="SEED", help="play one seed and show what came before a violation")
+    parser.add_argument(
+        "--replay", type=int, metavar="SEED", help="play one seed and show what came before a violation"
+    )
     parser.add_argument("--lines", type=int, default=LINES, help="of the trace that are shown")
     options = parser.parse_args()
     console = Console()
     if options.replay is not None:
         return replay(console, options.replay, options.lines)
     begun, total = time.monotonic(), Total()
-    columns = (TextColumn("days"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("days"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("days", total=options.days, rate="")
         for one in run(options.days, options.seed, options.processes):
@@ -55,6 +63,8 @@ def show(console: Console, total: Total, took_s: float) -> None:
     for name in [*faults.HERE, *faults.BY_THE_CALENDAR]:
         table.add_row(name, str(total.struck[name]), str(total.stops_during[name]))
     console.print(table)
+    early = total.struck["given up early by a clock that had jumped"]
+    console.print(f"orders that arrived after a clock that had jumped gave their intents up: {early}")
     for name, where in faults.ELSEWHERE.items():
         console.print(f"{name}: {where}")
     console.print(

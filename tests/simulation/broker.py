@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -61,6 +61,7 @@ class Wire:
         self.on_post: Callable[[Posted, OrderSpec], None] = lambda _posted, _spec: None
         self.on_refused: Callable[[OrderSpec, Refused], None] = lambda _spec, _refused: None
         self.on_trouble: Callable[[str, str], None] = lambda _fault, _kind: None
+        self.swapped_until = 0  # the keys are those of another account until then
         self.fills_hidden_s = 0.0  # REST tells of executions only so much later
 
     def befalls(self, kind: str) -> str | None:
@@ -127,7 +128,14 @@ class SimBroker:
         return self._ask("GET clock", lambda: MarketClock(now, self.venue.is_open, now, now))
 
     def account(self) -> Account:
-        return self._noted("account", self._ask("GET account", self.venue.account))
+        return self._noted("account", self._ask("GET account", self._account))
+
+    def _account(self) -> Account:
+        told = self.venue.account()
+        if self.wire.swapped_until < self.kernel.now:
+            return told
+        self.wire.struck["paper and live keys swapped"] += 1
+        return replace(told, account_id="another", number="LIVE1")
 
     def positions(self) -> list[Position]:
         return self._noted("positions", self._ask("GET positions", self._positions))
@@ -195,9 +203,6 @@ class SimBroker:
     def activities_since(self, after: datetime) -> list[Activity]:
         return self._ask("GET activities", list)  # of this account there are trades and nothing else
 
-    def activities_since(self, after: datetime) -> list[Activity]:
-        return self._ask("GET activities", list)
-
     # --- orders ---
 
     def submit(self, spec: OrderSpec, fence: Callable[[], None] = no_fence) -> BrokerOrder:
@@ -222,7 +227,9 @@ class SimBroker:
             self.wire.on_refused(spec, refused)
             if "must be unique" not in str(refused):
                 self.kernel.point("POST answer", ANSWER_US)
-                raise BrokerRejected(f"HTTP {refused.status}: {refused}", status=refused.status, code=refused.code) from refused
+                raise BrokerRejected(
+                    f"HTTP {refused.status}: {refused}", status=refused.status, code=refused.code
+                ) from refused
             found = self.order_by_client_id(spec.client_order_id)
             assert found is not None
             return found
@@ -287,7 +294,9 @@ class SimBroker:
             except BrokerError as error:
                 failed.append(error)
         if failed:
-            raise BrokerError(f"{len(failed)} of {len(symbols)} positions could not be closed: {failed[0]}") from failed[0]
+            raise BrokerError(
+                f"{len(failed)} of {len(symbols)} positions could not be closed: {failed[0]}"
+            ) from failed[0]
 
     def _do(self, kind: str, act: Callable[[], T]) -> T:
         """A request that changes something: where only its answer is lost, it has been done."""

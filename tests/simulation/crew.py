@@ -79,7 +79,8 @@ def cycle(sim: Simulation) -> Work:
 
         done = trading.cycle(
             desk, settings, switch, market_hours(now), now,
-            taken=lambda books: sim.taken(run, books), protected=sim.protected, pending=lambda: sim.emergency_waits, view=view,
+            taken=lambda books: sim.taken(run, books), protected=sim.protected,
+            pending=lambda: sim.emergency_waits, view=view,
         )  # fmt: skip
         sim.cycles_traded += done.view is not None
 

@@ -59,7 +59,7 @@ def _two_beats(sim: Simulation) -> None:
 def _flushall(sim: Simulation) -> None:
     sim.strikes["Redis FLUSHALL or restart"] += 1
     sim.task("stop", crew.stop(sim, "the board was lost"))
-    sim.restart_later()
+    sim.humans.restart_later()
 
 
 def _board_full(sim: Simulation) -> None:
@@ -96,8 +96,8 @@ def _store_slow(sim: Simulation, length_s: float = 1_200.0) -> None:
 def _fills_late(sim: Simulation) -> None:
     sim.wire.fills_hidden_s = 60 + 1800 * sim.kernel.random()
     length_s = 1200 + 2400 * sim.kernel.random()
-    sim.kernel.after(5, sim.order_by_hand)
-    sim.stream_faults["stream silent"] = sim.kernel.now + int(length_s * SECOND)
+    sim.kernel.after(5, sim.humans.order_by_hand)
+    sim.stream.faults["stream silent"] = sim.kernel.now + int(length_s * SECOND)
     sim.strikes["fills late over REST"] += 1
 
     def back() -> None:
@@ -107,27 +107,27 @@ def _fills_late(sim: Simulation) -> None:
 
 
 def _stream(kind: str, sim: Simulation) -> None:
-    sim.stream_faults[kind] = sim.kernel.now + int((600 + 3600 * sim.kernel.random()) * SECOND)
+    sim.stream.faults[kind] = sim.kernel.now + int((600 + 3600 * sim.kernel.random()) * SECOND)
     if sim.kernel.random() < 0.5:
         _by_hand(sim)
 
 
 def _cancel_race(sim: Simulation) -> None:
-    sim.race += 1
+    sim.humans.race += 1
 
 
 def _stuck(sim: Simulation) -> None:
     sim.venue.cancels_stick = True
-    sim.kernel.after(60 + 900 * sim.kernel.random(), sim.cancels_go_on)
+    sim.kernel.after(60 + 900 * sim.kernel.random(), sim.humans.cancels_go_on)
 
 
 def _by_hand(sim: Simulation) -> None:
     for number in range(1 + int(sim.kernel.random() * 4)):
-        sim.kernel.after(number * 300 * sim.kernel.random(), sim.order_by_hand)
+        sim.kernel.after(number * 300 * sim.kernel.random(), sim.humans.order_by_hand)
 
 
 def _replaced(sim: Simulation) -> None:
-    sim.replace_by_hand()
+    sim.humans.replace_by_hand()
 
 
 def _prices(name: str, sim: Simulation) -> None:
@@ -147,10 +147,13 @@ def _clock(sim: Simulation) -> None:
     sim.strikes["clock jump"] += 1
     sim.kernel.note(f"the clock of {host.name} jumps by {size_s} s")
 
+    length_s = 300 + 3000 * rng.random()
+    sim.oracles.clock_wrong_until = max(sim.oracles.clock_wrong_until, sim.kernel.now + int(length_s * SECOND))
+
     def back() -> None:
         host.skew -= size_s * SECOND
 
-    sim.kernel.after(300 + 3000 * rng.random(), back)
+    sim.kernel.after(length_s, back)
 
 
 def _halt(sim: Simulation) -> None:
@@ -171,7 +174,11 @@ def _runaway(sim: Simulation) -> None:
 
 
 def _keys_swapped(sim: Simulation) -> None:
-    sim.swapped_until = sim.kernel.now + int((600 + 1800 * sim.kernel.random()) * SECOND)
+    length = int((600 + 1800 * sim.kernel.random()) * SECOND)
+    if sim.kernel.random() < 0.5:
+        sim.swapped_until = sim.kernel.now + length  # they are noticed at once
+    else:
+        sim.wire.swapped_until = sim.kernel.now + length
 
 
 Arm = Callable[["Simulation"], None]
@@ -220,4 +227,14 @@ HERE: dict[str, Arm] = {
 # Days bring these by themselves.
 BY_THE_CALENDAR = ("DST", "half day", "restart overnight")
 # What cannot be in a simulation of one process, and the test that proves it.
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE = {
+    "Redis full": "tests/contract/test_board.py::test_after_a_write_that_a_full_redis_refused_a_frontends_own_is_not_"
+    "taken_for_qbots",
+    "half-deployed version": "tests/test_manual_orders.py::test_an_order_that_another_version_recorded_differently_is_"
+    "told_and_not_sent",
+    "restore of an old backup": "tests/test_control.py::test_a_start_that_reappears_with_an_old_backup_of_redis_"
+    "starts_nothing",
+    "corrupt or missing model file": "tests/test_pipeline.py::test_a_corrupt_artifact_gives_no_forecasts_and_no_error",
+    "paper and live keys swapped": "tests/test_account.py::test_of_another_account_nothing_is_taken_over_and_nothing_"
+    "is_entered",
+}

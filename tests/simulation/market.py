@@ -134,9 +134,18 @@ class Feed:
             horizon = 60 if rng.random() < 0.7 else 30
             made.append(
                 Forecast(
-                    f"{symbol}:{horizon}:{self.kernel.now}", symbol, horizon, now, price_c / 100, move, move - 0.003,
-                    move + 0.003, 0.99 if wild else 0.5 + 0.5 * rng.random(), f"made-up-{horizon}", True,
-                )  # fmt: skip
+                    f"{symbol}:{horizon}:{self.kernel.now}",
+                    symbol,
+                    horizon,
+                    now,
+                    price_c / 100,
+                    move,
+                    move - 0.003,
+                    move + 0.003,
+                    0.99 if wild else 0.5 + 0.5 * rng.random(),
+                    f"made-up-{horizon}",
+                    True,
+                )
             )
         self.forecasts = made
         self.issued.update(one.forecast_id for one in made)

@@ -69,6 +69,8 @@ class Oracles:
     last_fill: dict[str, int] = field(default_factory=dict)
     ours: list[Order] = field(default_factory=list)
     accepted: int = 0
+    clock_wrong_until: int = 0
+    early: int = 0
     fence_s: float = 0.0
     protection: bool = False
 
@@ -132,7 +134,9 @@ class Oracles:
         if row is None:
             self.broken("I1", f"{order.client_order_id} was accepted, no intent of that name is committed")
             return
-        if row["status"] in GIVEN_UP:
+        if row["status"] in GIVEN_UP and self.committed_at[order.client_order_id] <= self.clock_wrong_until:
+            self.early += 1  # by a clock that had jumped, the venue had had its time: see docs/simulation.md
+        elif row["status"] in GIVEN_UP:
             self.broken("I5", f"{order.client_order_id} was accepted after its caps were freed: {row['status']}")
         if (row["symbol"], row["side"], row["qty"]) != (order.symbol, order.side, order.qty):
             self.broken("I1", f"{order.client_order_id} is not the order that was committed")
@@ -148,7 +152,11 @@ class Oracles:
             self.broken("I6", f"{name} has no decision that allowed it")
         elif decision["settings_revision"] not in self.revisions:
             self.broken("I6", f"{name} names no revision of the settings")
-        elif row["source"] not in BY_HAND and row["kind"] != "protection" and decision["forecast_id"] not in self.feed.issued:
+        elif (
+            row["source"] not in BY_HAND
+            and row["kind"] != "protection"
+            and decision["forecast_id"] not in self.feed.issued
+        ):
             self.broken("I6", f"{name} names no forecast")
 
     def _caps_at_the_venue(self, row: Row, order: Order) -> None:
@@ -217,7 +225,9 @@ class Oracles:
         self._cap("max_position_per_ticker", len(mine) + 1, config.max_position_per_ticker, row)
         for other in mine:
             if abs(row["created_at"] - other["created_at"]) < timedelta(minutes=config.cooldown_minutes):
-                self.broken("I5", f"cooldown: {row['client_order_id']} came {row['created_at'] - other['created_at']} later")
+                self.broken(
+                    "I5", f"cooldown: {row['client_order_id']} came {row['created_at'] - other['created_at']} later"
+                )
         self._money(row, counting, unsettled, config, run)
         self._fresh(row, run)
         account = notes["account"]
@@ -238,7 +248,9 @@ class Oracles:
         held = {position.symbol for position in positions}
         coming = {other["symbol"] for other in unsettled if other["kind"] == "entry" and self._counts(other)}
         if row["symbol"] not in held:
-            self._cap("target_diversification", len(held | coming | {row["symbol"]}), config.target_diversification, row)
+            self._cap(
+                "target_diversification", len(held | coming | {row["symbol"]}), config.target_diversification, row
+            )
 
     def _revision_of(self, run: Run) -> TradingConfig:
         revision = run.notes["revision"]
@@ -305,7 +317,9 @@ class Oracles:
             row = self.store.tables[INTENTS].get(order.client_order_id)
             if row is not None and row["market_day"] == day:
                 continue
-            total += sum(qty * price for when, qty, price in self.fill_log[order_id] if self.begin <= when <= at - SECOND)
+            total += sum(
+                qty * price for when, qty, price in self.fill_log[order_id] if self.begin <= when <= at - SECOND
+            )
         return Decimal(total) / 100
 
     begin: int = 0  # of the day
@@ -333,7 +347,9 @@ class Oracles:
         for symbol in self.venue.price_c:
             here, there = self.store.held.get(symbol, ZERO), self.venue.qty(symbol)
             if here != there and self.last_fill.get(symbol, 0) < began:
-                self.broken("I4", f"{row['client_order_id']} enters while {symbol} is {here} here, {there} at the venue")
+                self.broken(
+                    "I4", f"{row['client_order_id']} enters while {symbol} is {here} here, {there} at the venue"
+                )
 
     # --- when all is quiet ---
 
@@ -382,7 +398,9 @@ class Oracles:
             wanted = min(held.qty, sum(lot.qty for lot in owed))
             covered = self.venue.held_for_orders(symbol)
             if covered < wanted:
-                self.broken("protection", f"{wanted} of {held.qty} shares of {symbol} need protection, {covered} have it")
+                self.broken(
+                    "protection", f"{wanted} of {held.qty} shares of {symbol} need protection, {covered} have it"
+                )
 
     def _lots(self, symbol: str) -> list[Lot]:
         """What is left of each purchase: a protective sale takes from its own, any other from a human's first."""

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from decimal import Decimal
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Any
 
 from qbot import limits
 from qbot.clock import NEW_YORK
@@ -17,36 +13,24 @@ from qbot.protecting import Protected
 from qbot.reconciliation import Books
 from qbot.session import Switch
 from qbot.types import (
-    BrokerOrder,
-    Fill,
-    IntentKind,
-    OrderType,
-    Proposal,
-    Side,
-    SizingMethod,
-    Source,
-    Strategy,
-    TimeInForce,
     TradingConfig,
 )
-from qbot import committing, risk
 from tests.simulation import crew, faults
 from tests.simulation.broker import SimBroker, Wire
 from tests.simulation.faults import Fate
+from tests.simulation.humans import Humans
 from tests.simulation.kernel import SECOND, Host, Kernel, Killed, Run, moment
 from tests.simulation.market import Feed, choose_days
 from tests.simulation.oracles import Oracles, Violation
+from tests.simulation.settings import LOOSE, some_config
 from tests.simulation.store import SimStore
-from tests.simulation.venue import Order, Refused, Venue, usd
+from tests.simulation.stream import Stream
+from tests.simulation.venue import Venue, usd
 
 CYCLES, CYCLE_S = 39, 600
 ORDERS_A_DAY, FAULTS_A_DAY = 5, 3
 MINUTE = 60 * SECOND
 HALF_DAY_S = 4 * 3600
-LOOSE: dict[str, Any] = {
-    "max_daily_trades": 60, "daily_notional_cap_usd": Decimal(200_000), "max_position_per_ticker": 20,
-    "cash_reserve_usd": Decimal(2_000), "trading_capital_usd": Decimal(150_000), "cooldown_minutes": 0.0,
-}  # fmt: skip
 QUIET_MINUTES = (6, 10, 14)  # after the close: the last one finds nothing left to do
 PRICES_C = {"AAPL": 23_000, "PEP": 14_000, "SPY": 60_000}
 CASH_C = (4_000_000, 10_000_000)
@@ -90,7 +74,7 @@ class Simulation:
         self.oracles = Oracles(self.kernel, self.venue, self.wire, self.store, self.feed)
         self.hosts = [Host("host 1"), Host("host 2", int(rng.uniform(-0.4, 0.4) * SECOND))]
         self.start_usd = usd(cash_c)
-        self.config, self.revision = _config(rng, self.start_usd), 1
+        self.config, self.revision = some_config(rng, self.start_usd), 1
         self.oracles.revisions[1] = self.config
         self.oracles.fence_s, self.oracles.protection = limits.FENCE_MAX_S, True
         self.days: list[Day] = []
@@ -101,16 +85,13 @@ class Simulation:
         self.cycles_traded = 0
         self.running: dict[Run, str] = {}
         self.fates: list[Fate] = []
-        self.stream_faults: dict[str, int] = {}
-        self.stream_queue: list[tuple[BrokerOrder, Fill | None]] = []
-        self.stream_run: Run | None = None
         self.armed: dict[str, int] = {}
-        self.twice = self.race = 0
+        self.twice = 0
         self.two_beats_until = self.board_down_until = self.swapped_until = 0
         self.emergency_waits = False
-        self.names = 0
         self.quiet_now = False
-        self.venue.on_event = self._event
+        self.humans, self.stream = Humans(self), Stream(self)
+        self.venue.on_event = self.stream.event
         self.wire.on_trouble = self._trouble
         self.kernel.on_freeze = self._frozen
         self.stop_at_beat = False
@@ -164,11 +145,11 @@ class Simulation:
     def _do_more(self, *, late: bool) -> None:
         """A day on which little happens gets more: humans trade, start again what they stopped, and loosen the caps."""
         if not self.switch.on:
-            self._restart()
+            self.humans.restart()
         if late:
             self._set(replace(self.config, **LOOSE))
         for number in range(3 if late else 1):
-            self.kernel.after(60 + 200 * number, partial(self.ask_by_hand, small=True))
+            self.kernel.after(60 + 200 * number, partial(self.humans.ask_by_hand, small=True))
 
     @property
     def switch(self) -> Switch:
@@ -196,7 +177,7 @@ class Simulation:
             kernel.at(opened + number * 5 * MINUTE - 7 * SECOND, self.feed.walk)
 
     def _new_config(self) -> None:
-        self._set(_config(self.kernel.rng, self.start_usd))
+        self._set(some_config(self.kernel.rng, self.start_usd))
 
     def _set(self, config: TradingConfig) -> None:
         """A human changes the settings."""
@@ -214,9 +195,9 @@ class Simulation:
         if rng.random() < 0.2:
             self.kernel.at(opened + int(rng.random() * 360 * 60) * SECOND, self._press_soon)
         if rng.random() < 0.3:
-            self.kernel.at(opened - 4 * MINUTE, self.ask_by_hand)
+            self.kernel.at(opened - 4 * MINUTE, self.humans.ask_by_hand)
         for _ in range(int(rng.random() * 3)):
-            self.kernel.at(opened + int(rng.random() * 370 * 60) * SECOND, self.ask_by_hand)
+            self.kernel.at(opened + int(rng.random() * 370 * 60) * SECOND, self.humans.ask_by_hand)
 
     def arm(self, name: str) -> None:
         """Bring a fault about; now and then the kill switch is pressed right under it."""
@@ -226,11 +207,11 @@ class Simulation:
         self.armed[name] = self.kernel.now
         faults.HERE[name](self)
         if self.kernel.random() < 0.06:
-            self.kernel.after(self.kernel.random() * 400, self.press_a_switch)
+            self.kernel.after(self.kernel.random() * 400, self.humans.press_a_switch)
 
     def _press_soon(self) -> None:
         if self.kernel.random() < 0.5:
-            self.press_a_switch()
+            self.humans.press_a_switch()
         else:
             self.stop_at_beat = True
 
@@ -239,7 +220,7 @@ class Simulation:
         run.notes["frozen"] = True
         self.store.frozen(run)
         if self.kernel.random() < 0.4 and run.name in ("cycle", "manual"):
-            self.kernel.after(2 * self.kernel.random(), self.press_a_switch)
+            self.kernel.after(2 * self.kernel.random(), self.humans.press_a_switch)
 
     def _trouble(self, fault: str, kind: str) -> None:
         """Where an order is in doubt, the reconcile of each minute matters."""
@@ -256,6 +237,7 @@ class Simulation:
     def struck(self) -> Counter[str]:
         """How often each fault took effect."""
         found = self.strikes + self.wire.struck + Counter(self.feed.struck)
+        found["given up early by a clock that had jumped"] += self.oracles.early
         found["Postgres gone for minutes"] += self.store.outage_struck
         found["Postgres killed mid-commit"] += self.store.mid_commit_struck
         return found
@@ -268,7 +250,7 @@ class Simulation:
         if self.stop_at_beat:
             self.stop_at_beat = False
             kernel = self.kernel
-            kernel.after(0.7 * rng.random(), self.press_a_switch)
+            kernel.after(0.7 * rng.random(), self.humans.press_a_switch)
         if self.twice:
             self.twice -= 1
             self.strikes["same task twice at once"] += 1
@@ -320,11 +302,11 @@ class Simulation:
                 self.oracles.told_in_time(f"{run.name}: {error}", at)
             if run.name in ("stop", "finish", "start") and not self.quiet_now:
                 self.kernel.after(10, lambda: self.again(run))
-        if run is self.stream_run:
-            self.stream_run = None
+        if run is self.stream.run:
+            self.stream.run = None
             if error is not None:
                 self.task("reconcile", crew.reconcile(self), delay_s=1)
-            self._pump()
+            self.stream.pump()
 
     def again(self, run: Run) -> None:
         """The next tick of what must not be left undone."""
@@ -342,18 +324,19 @@ class Simulation:
         self.quiet_now = True
         self.fates.clear()
         self.wire.troubles.clear()
-        self.stream_faults.clear()
+        self.stream.faults.clear()
         self.feed.faults.clear()
         self.feed.runaway_until = 0
         self.wire.fills_hidden_s = 0.0
+        self.wire.swapped_until = 0
         self.store.latency_us = 1_000
         self.stop_at_beat = False
         self.venue.halted.clear()
         self.store.down = False
         self.store.mid_commit = 0
-        self.twice = self.race = 0
+        self.twice = self.humans.race = 0
         self.two_beats_until = self.board_down_until = self.swapped_until = 0
-        self.cancels_go_on()
+        self.humans.cancels_go_on()
         for run in self.running:
             run.fate = ""
 
@@ -399,185 +382,3 @@ class Simulation:
             self.strikes["paper and live keys swapped"] += 1
             return "these keys are of another account"
         return None
-
-    # --- the stream ---
-
-    def _event(self, name: str, order: Order, fill: Fill | None) -> None:
-        """What the venue tells on its stream."""
-        if self.race and name == "partial_fill":
-            self._cancel_soon(order)
-        told, now, rng = self.venue.told_alone(order), self.kernel.now, self.kernel.rng
-        delay_s = 0.01 + 0.2 * rng.random()
-        for kind, until in list(self.stream_faults.items()):
-            if until < now:
-                del self.stream_faults[kind]
-                continue
-            if kind == "stream gap":
-                if rng.random() < 0.5:
-                    continue
-                self.strikes[kind] += 1
-                return
-            self.strikes[kind] += 1
-            if kind == "stream silent":
-                return
-            if kind == "stream duplicate":
-                self.kernel.after(delay_s + 3 * rng.random(), lambda: self._deliver(told, fill))
-            else:
-                delay_s += 20 * rng.random()
-        self.kernel.after(delay_s, lambda: self._deliver(told, fill))
-
-    def _deliver(self, order: BrokerOrder, fill: Fill | None) -> None:
-        self.stream_queue.append((order, fill))
-        self._pump()
-
-    def _pump(self) -> None:
-        if self.stream_queue and self.stream_run is None:
-            self.stream_run = self.task("stream", crew.listen(self, self.stream_queue), host=self.hosts[0])
-
-    def _cancel_soon(self, order: Order) -> None:
-        """A human cancels what has filled in part: the rest may fill before."""
-        self.race -= 1
-
-        def cancel() -> None:
-            if order.open:
-                self.strikes["partial fill then cancel race"] += 1
-                self.venue.cancel_delay_s = 8.0
-                self._quietly(lambda: self.venue.cancel(order.id))
-                self.venue.cancel_delay_s = 0.05
-
-        self.kernel.after(9.9 * self.kernel.random(), cancel)
-
-    # --- humans ---
-
-    def press_a_switch(self) -> None:
-        """STOP_ALL_TRADING, CLOSE_ALL_POSITIONS or `enabled: false`; and a new start some time after."""
-        if self.quiet_now:
-            return
-        recent = self.kernel.now - 1200 * SECOND
-        for name, at in self.armed.items():
-            if at >= recent:
-                self.stops_during[name] += 1
-        kind = self.kernel.rng.choice(("STOP_ALL_TRADING", "CLOSE_ALL_POSITIONS", "enabled: false"))
-        self.kernel.note(f"a human: {kind}")
-        self.names += 1
-        stops = kind != "enabled: false"
-        self.task("stop", crew.stop(self, kind, latched=stops, sells=kind.startswith("CLOSE"), name=f"{self.names}"))
-        self.restart_later()
-
-    def restart_later(self) -> None:
-        """A human starts trading again."""
-        for minutes in (10 + 40 * self.kernel.random(), 75, 120):
-            self.kernel.after(minutes * 60, self._restart)
-
-    def _restart(self) -> None:
-        if not self.quiet_now:
-            self.task("finish", crew.finish_stop(self))
-            self.task("start", crew.start(self), delay_s=20)
-
-    def ask_by_hand(self, *, small: bool = False) -> None:
-        """A human asks QBot for an order."""
-        if self.quiet_now:
-            return
-        self.names += 1
-        rng = self.kernel.rng
-        symbol, dice = rng.choice(list(PRICES_C)), rng.random()
-
-        def make(books: Books, quotes: dict[str, object]) -> Proposal | None:
-            return _by_hand(books, quotes, symbol, dice, small)
-
-        self.task("manual", crew.manual(self, f"{self.names}", make))
-
-    def order_by_hand(self) -> None:
-        """A human gives an order at the broker itself."""
-        if self.quiet_now:
-            return
-        rng = self.kernel.rng
-        symbol = rng.choice(list(PRICES_C))
-        self.names += 1
-        name, price_c = f"hand-{self.names}", self.venue.price_c[symbol]
-        self.strikes["order by hand at the broker"] += 1
-        if self.venue.qty(symbol) and rng.random() < 0.5:
-            for order in [o for o in self.venue.open.values() if o.symbol == symbol and o.side == "sell"]:
-                self._quietly(partial(self.venue.cancel, order.id))
-            self.kernel.after(1, lambda: self._quietly(lambda: self.venue.by_hand(symbol, "sell", 1, name)))
-        elif rng.random() < 0.5:
-            self._quietly(lambda: self.venue.by_hand(symbol, "buy", 1 + int(rng.random() * 4), name))
-        else:
-            limit_c = int(price_c * 0.997)
-            self._quietly(lambda: self.venue.by_hand(symbol, "buy", 1 + int(rng.random() * 4), name, limit_c))
-
-    def replace_by_hand(self) -> None:
-        """A human changes a resting order at the broker; it may be taken and then not be done."""
-        resting = [o for o in self.venue.open.values() if o.type in ("limit", "stop") and o.live and o.status != "pending_cancel"]
-        if not resting:
-            self.kernel.after(1800, self._replace_later)
-            return
-        order = self.kernel.rng.choice(resting)
-        self.names += 1
-        price_c = order.limit_c if order.limit_c is not None else order.stop_c
-        assert price_c is not None
-        rejected = self.kernel.random() < 0.5
-        self.strikes["replace, then rejected" if rejected else "replaced"] += 1
-        self.venue.replace(order, f"hand-{self.names}", int(price_c * 1.001), rejected=rejected)
-
-    def _replace_later(self) -> None:
-        if not self.quiet_now and self.venue.open:
-            self.replace_by_hand()
-
-    def cancels_go_on(self) -> None:
-        """Cancels that stuck are done."""
-        self.venue.cancels_stick = False
-        self.strikes["cancels stick"] += len(self.venue.stuck)
-        self.venue.release_stuck()
-
-    def _quietly(self, act: Callable[[], object]) -> None:
-        try:
-            act()
-        except Refused as refused:
-            self.kernel.note(f"refused: {refused}")
-
-
-def _by_hand(books: Books, quotes: dict[str, object], symbol: str, dice: float, small: bool) -> Proposal | None:
-    held = books.positions.get(symbol) or next(iter(books.positions.values()), None)
-    if held is not None and (dice < 0.5 or small):
-        return replace(committing.exit_proposal(held, Source.MANUAL), qty=Decimal(1) if small else held.qty)
-    quote = quotes.get(symbol)
-    if not isinstance(quote, risk.Quote):
-        return None
-    kind = OrderType.MARKET if dice < 0.8 or not quote.price_usd.is_finite() else OrderType.LIMIT
-    limit = (quote.price_usd * Decimal("0.998")).quantize(Decimal("0.01")) if kind is OrderType.LIMIT else None
-    return Proposal(
-        symbol=symbol, side=Side.BUY, qty=Decimal(1 if small else 1 + int(60 * (dice * 10 % 1) ** 4)), kind=IntentKind.ENTRY, source=Source.MANUAL,
-        price_usd=risk.worst_price(quote, kind, limit, Side.BUY), order_type=kind,
-        time_in_force=TimeInForce.GTC if dice > 0.9 else TimeInForce.DAY, limit_price_usd=limit,
-    )  # fmt: skip
-
-
-def _config(rng: Random, cash_usd: Decimal) -> TradingConfig:
-    """Settings whose caps come into play."""
-    return TradingConfig(
-        buy_threshold_pct=0.001,
-        sell_threshold_pct=0.002,
-        strategy=rng.choice(tuple(Strategy)),
-        max_position_per_trade=rng.choice((2, 5, 12)),
-        max_position_size=rng.choice((4, 10, 100)),
-        max_position_per_ticker=rng.choice((2, 4, 8)),
-        max_trades_per_run=rng.choice((1, 2, 3)),
-        max_daily_trades=rng.choice((8, 12, 40)),
-        daily_notional_cap_usd=Decimal(rng.choice((12_000, 30_000, 120_000))),
-        cooldown_minutes=rng.choice((0.0, 15.0, 30.0)),
-        cash_reserve_usd=cash_usd * Decimal(rng.choice(("0.05", "0.6", "0.85"))),
-        trading_capital_usd=Decimal(rng.choice((9_000, 30_000, 120_000))),
-        max_position_pct=Decimal(rng.choice(("0.04", "0.08", "0.20"))),
-        target_diversification=rng.choice((2, 3, 5)),
-        stop_loss_pct=Decimal(rng.choice(("0.01", "0.02", "0.05"))),
-        take_profit_pct=Decimal(rng.choice(("0.01", "0.02", "0.10"))),
-        ml_confidence_threshold=rng.choice((0.55, 0.7)),
-        aggressiveness=rng.choice((1, 3, 5)),
-        risk_level=rng.choice((2, 3, 4)),
-        position_sizing=rng.choice(tuple(SizingMethod)),
-        excluded_tickers=frozenset({"PEP"}) if rng.random() < 0.2 else frozenset(),
-    )
-
-
-__all__ = ["Day", "Defects", "Simulation", "datetime", "limits", "QBotError"]

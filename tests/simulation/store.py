@@ -1,4 +1,4 @@
-"""The store in memory within the simulation: outages, a server that dies in the middle of a commit, sessions cut off."""
+"""The store in memory within the simulation: outages, a server that dies in mid-commit, sessions that are cut off."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from qbot.errors import StoreUnavailable
-from tests.simulation.kernel import IDLE_S, Kernel, Run
 from qbot.types import BrokerOrder, Source
+from tests.simulation.kernel import IDLE_S, Kernel, Run
 from tests.simulation.memory import ORDERS, MemoryLedger, MemoryStore
 
 FOREIGN = Source.FOREIGN
@@ -114,7 +114,9 @@ class _Transaction(AbstractContextManager[MemoryLedger]):
             self.run.notes["transaction_began"] = store.kernel.now
         return self.ledger
 
-    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self._over()
             return

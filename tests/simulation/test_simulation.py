@@ -1,4 +1,4 @@
-"""Ten thousand trading days with faults: nothing that must always be true is ever not. And the same seed, the same day."""
+"""Ten thousand trading days with faults: what must always be true is. And the same seed is the same course of it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def test_the_hash_seed_of_a_process_does_not_matter() -> None:
 
     def told(hash_seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+        )
         return done.stdout
 
     assert told("1") == told("2") != ""

@@ -83,7 +83,8 @@ def stop(price: Decimal, share: str) -> dict[str, Any]:
 def levels(price: Decimal) -> dict[str, Any]:
     cent = Decimal("0.01")
     return {
-        "take_profit_usd": (price * Decimal("1.1")).quantize(cent), "stop_loss_usd": (price * Decimal("0.9")).quantize(cent),
+        "take_profit_usd": (price * Decimal("1.1")).quantize(cent),
+        "stop_loss_usd": (price * Decimal("0.9")).quantize(cent),
         "time_in_force": TimeInForce.GTC,
     }  # fmt: skip
 
@@ -180,8 +181,8 @@ def standing(broker: Broker) -> list[Answer]:
     def told(order: BrokerOrder) -> Answer:
         limits = (order.limit_price_usd, order.stop_price_usd)
         return (
-            _name(order), str(order.side), order.qty, order.filled_qty, order.status, order.order_type, order.order_class,
-            order.time_in_force, limits, names.get(order.parent_id or ""), len(order.legs),
+            _name(order), str(order.side), order.qty, order.filled_qty, order.status, order.order_type,
+            order.order_class, order.time_in_force, limits, names.get(order.parent_id or ""), len(order.legs),
         )  # fmt: skip
 
     positions = [(held.symbol, held.qty) for held in broker.positions()]

@@ -160,7 +160,8 @@ class Venue:
     def account(self) -> Account:
         """Cash and worth."""
         reserved = sum(o.rest * o.reserve_c for o in self.open.values() if o.side == "buy")
-        return Account(usd(self.equity_c()), usd(self.last_equity_c), usd(self.cash_c), usd(self.cash_c - reserved))
+        worth, before, cash, power = self.equity_c(), self.last_equity_c, self.cash_c, self.cash_c - reserved
+        return Account(usd(worth), usd(before), usd(cash), usd(power), account_id="simulated", number="SIM1")
 
     def equity_c(self) -> int:
         """Cash and what the holdings are worth."""
@@ -199,10 +200,10 @@ class Venue:
         if spec.client_order_id in self.by_client_id:
             raise Refused(422, 40010001, "client_order_id must be unique")
         self._check(spec)
-        now = self.kernel.now
         bracket = spec.take_profit_usd is not None and spec.stop_loss_usd is not None
         oco = bracket and spec.side is Side.SELL
-        order = self._make(spec.client_order_id, spec.symbol, str(spec.side), int(spec.qty), str(spec.order_type), str(spec.time_in_force))
+        what = str(spec.side), int(spec.qty), str(spec.order_type), str(spec.time_in_force)
+        order = self._make(spec.client_order_id, spec.symbol, *what)
         order.limit_c, order.stop_c = cents(spec.limit_price_usd), cents(spec.stop_price_usd)
         order.order_class = "oco" if oco else "bracket" if bracket else ""
         order.status = "pending_new" if self.is_open else "accepted"
@@ -343,7 +344,8 @@ class Venue:
         if side == "sell":
             free = self.qty(spec.symbol) - self.held_for_orders(spec.symbol)
             if spec.qty > free:
-                raise Refused(403, 40310000, f"insufficient qty available for order (requested: {spec.qty}, available: {free})")
+                text = f"insufficient qty available for order (requested: {spec.qty}, available: {free})"
+                raise Refused(403, 40310000, text)
             return
         reserved = sum(o.rest * o.reserve_c for o in self.open.values() if o.side == "buy")
         if int(spec.qty) * self._reserve_c(spec) > self.cash_c - reserved:
@@ -353,7 +355,8 @@ class Venue:
         for other in self.open.values():
             if other.symbol != spec.symbol or other.side == side or not other.live:
                 continue
-            if limit_c is not None and other.type == "limit" and other.limit_c is not None and spec.order_type == "limit":
+            limits = limit_c is not None and spec.order_type == "limit" and other.type == "limit"
+            if limits and limit_c is not None and other.limit_c is not None:
                 crossed = limit_c - other.limit_c
                 if not (crossed >= 0 if side == "buy" else crossed <= 0):
                     continue
