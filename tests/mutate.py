@@ -6,8 +6,11 @@ need; mutmut changes the copies and runs the tests in forks of one process.
 
 from __future__ import annotations
 
+import ast
+import difflib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +25,12 @@ SUPPORT = ("__init__.py", "support/__init__.py", "support/scenes.py", "support/v
 SCORE_MIN_PCT = 95.0
 
 # Changed lines that make no difference, and why not: without its sign, as mutmut shows it.
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT = {
+    "usage = reserve(usage, proposal, None)": "a symbol's second entry in a run is a duplicate before its cooldown counts",
+    "return Decimal(1) if HALF_A_SHARE < left <= 1 else left": "one is one",
+    "return Decimal(1) if HALF_A_SHARE < left < 2 else left": "it is rounded down to one anyway",
+    "if volatility_pct is None or not 0 < volatility_pct <= math.inf:": "nothing is bought at an endless one by the formula",
+}
 
 
 def main() -> int:
@@ -31,7 +39,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="qbot-mutants-") as folder:
         here = Path(folder)
         _copy(here)
-        _mutmut(here, "run", "--max-children", str(os.cpu_count() or 1), check=False)
+        subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children", str(os.cpu_count() or 1)], cwd=here)
         fates = _fates(here)
         survivors = {name: _diff(here, name) for name, fate in fates.items() if fate not in (1, 3, 152)}
     equivalent = {name: why for name, diff in survivors.items() if (why := _equivalent(diff)) is not None}
@@ -65,13 +73,6 @@ def _copy(here: Path) -> None:
     (here / "pyproject.toml").write_text("\n".join(["[tool.mutmut]", *lines, ""]))
 
 
-def _mutmut(here: Path, *args: str, check: bool = True) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "mutmut", *args], cwd=here, capture_output=args[0] != "run", text=True, check=check
-    )
-    return done.stdout or ""
-
-
 def _fates(here: Path) -> dict[str, int | None]:
     """The exit code of the tests for each mutant: 1 or 3 when they failed, 0 when nothing was noticed."""
     found: dict[str, int | None] = {}
@@ -81,8 +82,17 @@ def _fates(here: Path) -> dict[str, int | None]:
 
 
 def _diff(here: Path, name: str) -> str:
-    shown = _mutmut(here, "show", name).splitlines()
-    return "\n".join(line for line in shown if line[:1] in "+-" and line[:3] not in ("+++", "---"))
+    """The lines in which a mutant differs from the function it was made of: both stand in the changed module."""
+    module, _, function = name.rpartition(".")
+    text = (here / "mutants" / Path(*module.split("."))).with_suffix(".py").read_text()
+    found = {node.name: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
+    original = re.sub(r"__mutmut_\d+$", "__mutmut_orig", function)
+    before, after = (_body(text, found[each]) for each in (original, function))
+    return "\n".join(line for line in difflib.ndiff(before, after) if line[:1] in "+-")
+
+
+def _body(text: str, node: ast.FunctionDef) -> list[str]:
+    return text.splitlines()[node.body[0].lineno - 1 : node.end_lineno]
 
 
 def _equivalent(diff: str) -> str | None:

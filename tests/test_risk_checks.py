@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from qbot import limits, risk
+from qbot import limits, risk, risk_caps, risk_order
 from qbot.risk import evaluate, gate, worst_price
+from qbot.risk_case import total
 from qbot.types import (
     IntentKind,
     OrderType,
@@ -367,3 +368,222 @@ def test_a_verdict_is_given_for_every_proposal_in_its_order() -> None:
 
 def test_what_is_no_entry_is_judged_as_an_exit_and_cannot_buy() -> None:
     assert refusal(ENTRY.proposing(kind=IntentKind.EXIT)) == "DIRECTION_INVALID"
+
+
+# --- what is reserved within a run ------------------------------------------------------------------------------------
+
+USED = Usage(
+    orders_today=3, notional_today_usd=D(700), entries_today={"AAPL": 2, "SPY": 1}, last_entry_at={"SPY": NOW - SECOND},
+    reserved_usd=D(300), reserved_by_symbol={"AAPL": D(100), "SPY": D(200)},
+    unsettled={"AAPL": frozenset({Side.SELL}), "SPY": frozenset({Side.BUY})}, selling={"AAPL": D(1), "SPY": D(2)},
+    protecting={"AAPL": D(4), "SPY": D(5)}, orders_last_minute=7,
+)  # fmt: skip
+BOTH = frozenset({Side.BUY, Side.SELL})
+
+
+def test_an_entry_reserves_its_worst_cost_and_its_place_in_every_count() -> None:
+    assert risk.reserve(USED, entry(), NOW) == replace(
+        USED, orders_today=4, notional_today_usd=D(1_700), entries_today={"AAPL": 3, "SPY": 1}, orders_last_minute=8,
+        last_entry_at={"AAPL": NOW, "SPY": NOW - SECOND}, reserved_usd=D(1_300),
+        reserved_by_symbol={"AAPL": D(1_100), "SPY": D(200)}, unsettled={**USED.unsettled, "AAPL": BOTH},
+    )  # fmt: skip
+    first = risk.reserve(Usage(), entry(), NOW)
+    assert (first.entries_today, first.reserved_by_symbol) == ({"AAPL": 1}, {"AAPL": D(1_000)})
+
+
+def test_an_exit_reserves_its_shares() -> None:
+    assert risk.reserve(USED, sale("SPY"), NOW) == replace(
+        USED, orders_today=4, notional_today_usd=D(1_700), orders_last_minute=8, selling={"AAPL": D(1), "SPY": D(12)},
+        unsettled={**USED.unsettled, "SPY": BOTH},
+    )  # fmt: skip
+
+
+def test_a_protection_uses_up_no_cap() -> None:
+    rests, at_once = PROTECTION.proposal, replace(sale("SPY"), kind=IntentKind.PROTECTION)
+    assert risk.reserve(USED, rests, NOW) == replace(
+        USED, orders_last_minute=8, protecting={"AAPL": D(14), "SPY": D(5)}
+    )
+    assert risk.reserve(USED, at_once, NOW) == replace(
+        USED, orders_last_minute=8, selling={"AAPL": D(1), "SPY": D(12)}, unsettled={**USED.unsettled, "SPY": BOTH}
+    )
+    fresh = risk.reserve(Usage(), at_once, NOW)
+    assert (fresh.unsettled, fresh.selling) == ({"SPY": frozenset({Side.SELL})}, {"SPY": D(10)})
+
+
+def test_protections_of_one_run_share_what_is_free_and_count_for_no_trade_of_it() -> None:
+    half = replace(PROTECTION.proposal, qty=D(5))
+    config = replace(CONFIG, max_trades_per_run=1)
+    judged = gate([half, half, half, entry("MSFT")], config, HELD, Usage())
+    assert [verdict.refusal for _, verdict in judged] == [None, None, "NOT_FREE", None]
+
+
+def test_a_run_remembers_all_that_it_was_allowed() -> None:
+    config = replace(CONFIG, max_trades_per_run=9, target_diversification=9)
+    judged = gate([entry("AAPL"), entry("MSFT"), entry("AAPL")], config, market(), Usage())
+    assert [verdict.refusal for _, verdict in judged] == [None, None, "DUPLICATE_INTENT"]
+
+
+# --- single checks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("age_s", "expected"), [(300, None), (301, "SETTINGS_STALE"), (-60, None), (-61, "SETTINGS_STALE")]
+)
+def test_settings_are_believed_for_so_long(age_s: int, expected: str | None) -> None:
+    assert refusal(ENTRY.amid(settings_at_wall=NOW - timedelta(seconds=age_s))) == expected
+    assert refusal(ENTRY.amid(wall=NOW + timedelta(seconds=age_s))) == expected
+
+
+def test_settings_of_an_unknown_age_are_stale() -> None:
+    for unknown, told in (
+        ("settings_at_wall", {"read": "None", "wall": str(NOW)}),
+        ("wall", {"read": str(NOW), "wall": "None"}),
+    ):
+        found = ENTRY.amid(**{unknown: None}).verdict()
+        assert (found.refusal, found.numbers) == ("SETTINGS_STALE", told)
+
+
+@pytest.mark.parametrize(("age_s", "expected"), [(900, None), (901, "RISK_STALE"), (-60, None), (-61, "RISK_STALE")])
+def test_a_risk_report_is_believed_for_so_long(age_s: int, expected: str | None) -> None:
+    assert refusal(ENTRY.reported(at=NOW - timedelta(seconds=age_s))) == expected
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [("0", None), ("0.5", None), ("1", None), ("1.01", "RISK_UNKNOWN"), ("-0.01", "RISK_UNKNOWN")],
+)
+def test_a_risk_factor_lies_between_none_and_all(factor: str, expected: str | None) -> None:
+    assert refusal(ENTRY.reported(factor=D(factor))) == expected
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"), [("0.0999", None), ("0.1", "ROLLING_LOSS"), ("0.2", "ROLLING_LOSS"), ("-0.5", None)]
+)
+def test_the_loss_of_a_week_has_a_limit(loss: str, expected: str | None) -> None:
+    assert refusal(ENTRY.reported(rolling_loss_pct=D(loss))) == expected
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("0.1499", None), ("0.15", "DRAWDOWN")])
+def test_the_fall_from_the_peak_has_a_limit(loss: str, expected: str | None) -> None:
+    assert refusal(ENTRY.reported(drawdown_pct=D(loss))) == expected
+
+
+def test_the_throttle_counts_this_order_in_and_lets_exits_pass() -> None:
+    most = limits.ORDERS_PER_MINUTE_MAX
+    assert refusal(ENTRY.used(orders_last_minute=most - 1)) is None
+    for scene in (ENTRY, ENTRY.by_hand()):
+        assert refusal(scene.used(orders_last_minute=most)) == "TOO_MANY_ORDERS"
+    for scene in (EXIT, EXIT.by_hand(), PROTECTION):
+        assert refusal(scene.used(orders_last_minute=10 * most)) is None
+
+
+def test_a_cent_is_a_price_too() -> None:
+    penny = ENTRY.amid(quotes={"AAPL": quote(price="0.01")}).proposing(price_usd=D("0.01"))
+    assert refusal(penny) is None
+    assert refusal(penny.proposing(order_type=OrderType.LIMIT, limit_price_usd=D("0.01"))) is None
+    small = account(equity="0.90", last_equity_usd="0.90", cash_usd="90000", buying_power_usd="90000")
+    assert refusal(penny.amid(account=small)) is None
+    assert refusal(PROTECTION.proposing(stop_loss_usd=D("0.01"))) is None
+
+
+@pytest.mark.parametrize(
+    ("order_type", "limit", "stop", "expected"),
+    [
+        (OrderType.STOP_LIMIT, "112.20", "110", None),  # 2 % over its stop, which is over the market
+        (OrderType.STOP_LIMIT, "112.21", "110", "PRICE_COLLAR"),
+        (OrderType.STOP_LIMIT, "102", "90", None),
+        (OrderType.STOP_LIMIT, "102.01", "90", "PRICE_COLLAR"),
+        (OrderType.LIMIT, "102.01", "110", "PRICE_COLLAR"),  # a limit order has no stop
+        (OrderType.LIMIT, "1", None, None),
+        (OrderType.STOP, None, "150", None),
+    ],
+)
+def test_a_purchase_has_a_collar_on_its_costly_side(
+    order_type: OrderType, limit: str | None, stop: str | None, expected: str | None
+) -> None:
+    prices = {"limit_price_usd": limit and D(limit), "stop_price_usd": stop and D(stop)}
+    assert refusal(ENTRY.proposing(order_type=order_type, **prices)) == expected
+
+
+@pytest.mark.parametrize(
+    ("order_type", "needed"),
+    [
+        (OrderType.LIMIT, {"limit_price_usd"}), (OrderType.STOP, {"stop_price_usd"}),
+        (OrderType.STOP_LIMIT, {"limit_price_usd", "stop_price_usd"}),
+    ],
+)  # fmt: skip
+def test_an_order_needs_the_prices_of_its_type(order_type: OrderType, needed: set[str]) -> None:
+    for scene in (ENTRY, ENTRY.by_hand(), EXIT, EXIT.by_hand()):
+        all_of_them = scene.proposing(order_type=order_type, **dict.fromkeys(needed, D(100)))
+        assert refusal(all_of_them) is None
+        for name in needed:
+            assert all_of_them.proposing(**{name: None}).verdict().numbers == {name: "None"}
+
+
+@pytest.mark.parametrize("price", ["limit_price_usd", "stop_price_usd"])
+@pytest.mark.parametrize(
+    ("asked", "source", "expected"),
+    [
+        ("50", Source.MANUAL, None), ("49.99", Source.MANUAL, "FAT_FINGER"), ("99", Source.MANUAL, None),
+        ("500", Source.MANUAL, None), ("1", Source.EMERGENCY, None),
+    ],
+)  # fmt: skip
+def test_only_a_missing_digit_holds_up_a_humans_sale(
+    price: str, asked: str, source: Source, expected: str | None
+) -> None:
+    order_type = OrderType.LIMIT if price == "limit_price_usd" else OrderType.STOP
+    scene = EXIT.by_hand().proposing(order_type=order_type, source=source, **{price: D(asked)})
+    assert refusal(scene) == expected
+    assert refusal(scene.amid(quotes={})) is None
+
+
+@pytest.mark.parametrize(
+    ("order_type", "stop", "profit", "expected"),
+    [
+        (OrderType.LIMIT, "95", "110", None), (OrderType.LIMIT, "109.99", "110", None),
+        (OrderType.LIMIT, "110", "110", "LEVELS_INVALID"), (OrderType.LIMIT, "0", "110", "LEVELS_INVALID"),
+        (OrderType.LIMIT, None, "110", "LEVELS_INVALID"), (OrderType.LIMIT, "95", None, "LEVELS_INVALID"),
+        (OrderType.LIMIT, None, None, "LEVELS_INVALID"), (OrderType.MARKET, None, None, None),
+        (OrderType.MARKET, "95", None, "LEVELS_INVALID"), (OrderType.MARKET, None, "110", "LEVELS_INVALID"),
+        (OrderType.MARKET, "95", "110", None), (OrderType.LIMIT, "95", "NaN", "LEVELS_INVALID"),
+    ],
+)  # fmt: skip
+def test_a_protection_has_both_levels_or_sells_at_once(
+    order_type: OrderType, stop: str | None, profit: str | None, expected: str | None
+) -> None:
+    prices = {"stop_loss_usd": stop and D(stop), "take_profit_usd": profit and D(profit)}
+    assert refusal(PROTECTION.proposing(order_type=order_type, **prices)) == expected
+
+
+def test_the_opposite_order_is_found_behind_others() -> None:
+    others = [broker_order("MSFT"), broker_order(side=Side.BUY), broker_order(parent_id="b-1"), broker_order()]
+    assert refusal(ENTRY.amid(open_orders=others)) == "OPPOSITE_ORDER_OPEN"
+    assert refusal(ENTRY.amid(open_orders=others[:3])) is None
+
+
+def test_the_first_entry_of_a_symbol_counts_as_one_and_what_is_not_held_as_none() -> None:
+    assert refusal(ENTRY.configured(max_position_per_ticker=1)) is None
+    assert refusal(Scene(sale("MSFT", "1"), market=HELD)) == "NOT_HELD"
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=str)
+def test_each_check_denies_what_is_no_number_by_itself(value: Decimal) -> None:
+    """Those before it would have; none leans on that."""
+    for name in ("equity_usd", "last_equity_usd"):
+        assert risk_caps.day_loss(ENTRY.amid(account=replace(account(), **{name: value})).case()) is not None
+    assert risk_caps.position_share(ENTRY.amid(account=replace(account(), equity_usd=value)).case()) is not None
+    assert risk_caps.position_share(ENTRY.configured(max_position_pct=value).case()) is not None
+    for name in ("cash_usd", "buying_power_usd"):
+        assert risk_caps.cash(ENTRY.amid(account=replace(account(), **{name: value})).case()) is not None
+    assert risk_caps.cash(ENTRY.configured(cash_reserve_usd=value).case()) is not None
+    limited = ENTRY.proposing(order_type=OrderType.LIMIT, limit_price_usd=value)
+    assert risk_order.collar(limited.case()) is not None
+    unknown = limited.proposing(limit_price_usd=D(1)).amid(quotes={"AAPL": replace(quote(), price_usd=value)})
+    assert risk_order.collar(unknown.case()) is not None
+    assert risk_order.free(PROTECTION.amid(positions={"AAPL": replace(position(), qty=value)}).case()) is not None
+    by_hand = EXIT.by_hand().proposing(order_type=OrderType.LIMIT, limit_price_usd=value)
+    assert risk_order.fat_finger(by_hand.case()) is None  # another check denies it
+
+
+def test_sums_of_nothing_are_money() -> None:
+    assert isinstance(total(), Decimal)

@@ -82,6 +82,7 @@ def test_levels_and_risk_factor_multiply() -> None:
     assert shares(replace(FIXED, max_position_per_trade=100, **cautious), account(), D(50), None, D("0.5")) == 32
     assert shares(replace(BY_EQUITY, **cautious), account("100000"), D(100), None, D("0.5")) == 16
     assert shares(replace(BY_VOLATILITY, **cautious), account("100000"), D(100), 0.005, D("0.5")) == 8
+    assert shares(replace(BY_EQUITY, **cautious), account("100000"), D(100), None, D("1.5")) == 32  # never above one
 
 
 @pytest.mark.parametrize("config", [FIXED, BY_EQUITY, BY_VOLATILITY], ids=lambda config: config.position_sizing)
