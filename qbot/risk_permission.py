@@ -80,7 +80,8 @@ def settings_age(case: Case) -> Refusal | None:
     """the age of the settings, in wall time, against SETTINGS_MAX_AGE_S"""
     read, wall = case.market.settings_at_wall, case.market.wall
     if read is None or wall is None:
-        return Refusal("SETTINGS_STALE", "when the settings were read is unknown", {"read": str(read), "wall": str(wall)})
+        numbers = {"read": str(read), "wall": str(wall)}
+        return Refusal("SETTINGS_STALE", "when the settings were read is unknown", numbers)
     age_s, most_s = (wall - read).total_seconds(), limits.SETTINGS_MAX_AGE_S
     if -limits.CLOCK_SKEW_S <= age_s <= most_s:
         return None

@@ -119,7 +119,8 @@ def replaced_at(connection: Connection, symbols: Sequence[str]) -> dict[str, dat
     known = openings(connection)
     taken_at = {one.opening: one.positions_from for one in known}
     changed = sa.and_(adjustments.c.symbol.in_(symbols), adjustments.c.qty_before != adjustments.c.qty)
-    found = list(connection.execute(sa.select(adjustments.c.symbol, adjustments.c.opening).where(changed)).all())
+    rows = connection.execute(sa.select(adjustments.c.symbol, adjustments.c.opening).where(changed))
+    found: list[tuple[str, int]] = [(symbol, number) for symbol, number in rows]
     for before, now in pairwise(known):
         if (before.account_id or before.number) != (now.account_id or now.number):
             found += [(symbol, now.opening) for symbol in symbols]
