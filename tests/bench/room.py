@@ -38,6 +38,7 @@ UNLIMITED = 10**6
 SYMBOLS = 50
 CASH_USD = 10**7
 WAIT_S = 120.0
+TOO_MANY = 429
 
 
 class Venue:
@@ -53,20 +54,31 @@ class Venue:
         return self._session.request(method, self._url + path, json=body or None, timeout=30)
 
     def order(self, symbol: str, **more: object) -> None:
-        """A buy of one share, at the market unless `more` says otherwise. Raises requests.HTTPError."""
+        """A buy of one share, at the market unless `more` says otherwise. Waits while the venue's limit is reached.
+
+        Raises requests.HTTPError.
+        """
         body = {"symbol": symbol, "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}
-        self.call("POST", "orders", **{**body, "client_order_id": uuid4().hex, **more}).raise_for_status()
+        body |= {"client_order_id": uuid4().hex}
+        while (answer := self.call("POST", "orders", **{**body, **more})).status_code == TOO_MANY:
+            clock.pause(1.0)
+        answer.raise_for_status()
 
     def open_orders(self) -> int:
-        return len(self.call("GET", "orders?status=open&limit=500&nested=false").json())
+        return len(self._got("orders?status=open&limit=500&nested=false"))
 
     def held(self) -> int:
-        return len(self.call("GET", "positions").json())
+        return len(self._got("positions"))
 
     def is_flat(self) -> bool:
         """Nothing open and nothing held, asked so that it is not taken for a request of QBot's."""
-        account: dict[str, Any] = self.call("GET", "account").json()
-        return float(account["long_market_value"]) == 0 and self.open_orders() == 0
+        return float(self._got("account")["long_market_value"]) == 0 and self.open_orders() == 0
+
+    def _got(self, path: str) -> Any:
+        while (answer := self.call("GET", path)).status_code == TOO_MANY:
+            clock.pause(1.0)
+        answer.raise_for_status()
+        return answer.json()
 
     def round_trip_ms(self, count: int = 100) -> float:
         """Of the least that can be asked: the median."""
