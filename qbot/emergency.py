@@ -180,17 +180,17 @@ def _carry_out(rt: Runtime, action: EmergencyAction) -> str:
         )
         control.raise_alert(rt, AlertType.TRADE_ALERT, Severity.CRITICAL, "All orders were cancelled", message)
         return message
-    sells = _sells(action, rt.wall())
+    sells, asked_all = _sells(action, rt.wall()), True
     try:
         if sells:
-            rt.broker.cancel_all()
+            asked_all = _asked_all(rt)
         else:
             execution.cancel_entries(rt.broker, automatic_only=False)
     finally:
         _show(rt)
     message = "trading stopped, every entry cancelled"
     if sells:
-        message = _flatten(rt, action)
+        message = _flatten(rt, action, asked_all)
     elif action.action is EmergencyKind.CLOSE_ALL_POSITIONS:
         message += "; the request has no time or an old one, so nothing was sold"
     control.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.CRITICAL, "Emergency stop", message)
@@ -246,9 +246,20 @@ def _too_old(action: EmergencyAction, now: datetime) -> bool:
     return action.timestamp is None or (now - action.timestamp).total_seconds() > limits.EMERGENCY_MAX_AGE_S
 
 
-def _flatten(rt: Runtime, action: EmergencyAction) -> str:
+def _asked_all(rt: Runtime) -> bool:
+    """Ask for a cancel of every order at once; where that is not taken, each is asked for by itself."""
+    try:
+        rt.broker.cancel_all()
+    except BrokerError as error:
+        log.warning("cancel_all_failed", why=str(error))
+        return False
+    return True
+
+
+def _flatten(rt: Runtime, action: EmergencyAction, asked_all: bool) -> str:
     name = f"{committing.EMERGENCY_PREFIX}{_identity(action)[:24]}"
-    return flatten.Flattening(rt.desk, name, lambda: _terms(rt), action.force, lambda: _alive(rt, action)).run()
+    run = flatten.Flattening(rt.desk, name, lambda: _terms(rt), action.force, lambda: _alive(rt, action), asked_all)
+    return run.run()
 
 
 def _terms(rt: Runtime) -> flatten.Terms:

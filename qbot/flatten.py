@@ -7,7 +7,7 @@ and cannot sell more than that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_DOWN, Decimal
 
@@ -50,7 +50,8 @@ class Flattening:
 
     `name` makes the ids of its orders: whoever else carries out the same emergency makes the same ones, and sells
     nothing twice. `terms`: None when they cannot be read; then the venue sells. `force`: at a closed exchange offer the
-    shares in extended hours, at a limit, rather than wait for the open. `alive` is called with every look.
+    shares in extended hours, at a limit, rather than wait for the open. `alive` is called with every look. `asked_all`:
+    a cancel of all orders was just taken.
     """
 
     desk: Desk
@@ -58,9 +59,11 @@ class Flattening:
     terms: Callable[[], Terms]
     force: bool = False
     alive: Callable[[], None] = lambda: None
+    asked_all: bool = True
     sold_at_s: dict[str, float] = field(default_factory=dict)
     sold_by: dict[str, Side] = field(default_factory=dict)  # a short position is bought back
     asked_at_s: dict[str, float] = field(default_factory=dict)  # cancels, by the broker's id
+    left_at_s: dict[str, float] = field(default_factory=dict)  # since when a symbol is left to another's sale
 
     @urgent()
     def run(self) -> str:
@@ -69,31 +72,33 @@ class Flattening:
         deadline_s, first_look = desk.monotonic_s() + limits.FLATTEN_WAIT_S, True
         while True:
             self.alive()
-            coming = on_their_way(desk)
+            coming, leaving = on_their_way(desk, self.name)
             resting = desk.broker.open_orders()
             held = held_now(desk)  # read after the orders: one that is gone may have filled
             if not held and not resting and not coming:
                 return f"{len(self.sold_at_s)} positions closed and verified"
             strangers = [order for order in resting if not self._ours(order)]
-            if ready := self._ready(held, resting):
+            if ready := self._ready(held, resting, leaving):
                 self._sell(ready)
             elif not coming and not strangers and self._queued(held, resting):
                 return self._queue_told(held)
             elif desk.monotonic_s() > deadline_s:  # what was sold just now is looked at once more
                 left = ", ".join(sorted({*held, *coming, *(order.symbol for order in resting)}))
                 raise BrokerError(f"still held or not cancelled after {limits.FLATTEN_WAIT_S:.0f} s: {left}")
-            self._cancel(strangers, just_asked=first_look)
+            self._cancel(strangers, just_asked=first_look and self.asked_all)
             first_look = False
             desk.pause(pause_s)
             pause_s = min(2 * pause_s, limits.POLL_MAX_S)
 
     def _ours(self, order: BrokerOrder) -> bool:
         """Whether it is a sale of this run, and not what was there before."""
-        return self.sold_by.get(order.symbol) is order.side and order.broker_order_id not in self.asked_at_s
+        sold = self.sold_by.get(order.symbol) is order.side and not order.protective
+        return sold and order.broker_order_id not in self.asked_at_s
 
-    def _ready(self, held: Held, resting: Sequence[BrokerOrder]) -> dict[str, Position]:
-        """What can be sold now: nothing of it rests, and what was sold before has had its time."""
+    def _ready(self, held: Held, resting: Sequence[BrokerOrder], leaving: Set[str]) -> dict[str, Position]:
+        """What can be sold now: nothing of it rests, and what was sold before, by whomever, has had its time."""
         busy, now_s = {order.symbol for order in resting}, self.desk.monotonic_s()
+        busy |= {s for s in leaving if now_s - self.left_at_s.setdefault(s, now_s) < limits.FLATTEN_AGAIN_S}
         busy |= {symbol for symbol, at_s in self.sold_at_s.items() if now_s - at_s < limits.FLATTEN_AGAIN_S}
         return {symbol: position for symbol, position in held.items() if symbol not in busy}
 
@@ -112,8 +117,11 @@ class Flattening:
         for order in orders:
             asked_s = now_s if just_asked else self.asked_at_s.get(order.broker_order_id)
             if asked_s is None or now_s - asked_s > limits.FLATTEN_AGAIN_S:
-                self.desk.broker.cancel(order.broker_order_id)
                 asked_s = now_s
+                try:
+                    self.desk.broker.cancel(order.broker_order_id)
+                except BrokerError as error:  # asked for again: the others do not wait for it
+                    log.warning("cancel_failed", broker_order_id=order.broker_order_id, why=str(error))
             self.asked_at_s[order.broker_order_id] = asked_s
 
     # --- selling ---
@@ -135,7 +143,10 @@ class Flattening:
             execution.send(self.desk, orders, released=True)
         except StoreUnavailable as error:  # some may be at the broker: the next look tells
             log.error("emergency_not_recorded", why=str(error))
-        self.desk.broker.close_all(by_venue)
+        try:
+            self.desk.broker.close_all(by_venue)
+        except BrokerError as error:  # as with a cancel
+            log.warning("not_closed", why=str(error))
 
     def _note(self, held: Held) -> None:
         self.sold_at_s |= dict.fromkeys(held, self.desk.monotonic_s())
@@ -194,14 +205,18 @@ def held_now(desk: Desk) -> dict[str, Position]:
     return {position.symbol: position for position in desk.broker.positions() if position.qty != 0}
 
 
-def on_their_way(desk: Desk) -> set[str]:
-    """Symbols of entries that were committed and may reach the venue yet, as far as the store can be asked."""
+def on_their_way(desk: Desk, name: str) -> tuple[set[str], set[str]]:
+    """Symbols of entries, and of sales that are not of the run `name`, that were committed and may reach the venue yet,
+    as far as the store can be asked."""
     try:
         with desk.store.transaction() as ledger:
-            waiting = ledger.unsettled_intents()
+            waiting = [row for row in ledger.unsettled_intents() if row["status"] != SENT]
     except StoreUnavailable:
-        return set()
-    return {row["symbol"] for row in waiting if row["status"] != SENT and row["kind"] == IntentKind.ENTRY}
+        return set(), set()
+    entries = {row["symbol"] for row in waiting if row["kind"] == IntentKind.ENTRY}
+    mine = {committing.client_order_id(name, row["symbol"], Side.SELL) for row in waiting}
+    sales = [row for row in waiting if row["kind"] != IntentKind.ENTRY and row["client_order_id"] not in mine]
+    return entries, {row["symbol"] for row in sales}
 
 
 def _market(desk: Desk, held: Held) -> Market:

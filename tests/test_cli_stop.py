@@ -99,7 +99,7 @@ def test_it_asks_first_and_no_means_no(holding: World) -> None:
 
 
 def test_what_remains_is_told_with_exit_status_1(holding: World) -> None:
-    holding.exchange.fault("server_error", method="DELETE")
+    holding.exchange.fault("server_error", method="GET", path="/v2/positions", times=1)
     done = run(holding, "--close-all", "--yes")
     assert done.returncode == 1
     assert "not done" in done.stderr and "SPY" in done.stderr

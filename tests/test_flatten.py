@@ -17,7 +17,7 @@ from qbot.desk import Desk
 from qbot.errors import BoardUnavailable, BrokerError, BrokerRejected, OrderInDoubt, StoreUnavailable
 from qbot.flatten import Flattening, Terms
 from qbot.store.protocol import COMMITTED, IN_DOUBT
-from qbot.types import BrokerOrder, IntentKind, OrderSpec, OrderType, Position, Side, TradingConfig
+from qbot.types import BrokerOrder, IntentKind, OrderSpec, OrderType, Position, Side, TimeInForce, TradingConfig
 from tests.simulation.memory import MemoryStore
 
 OPEN, CLOSED = datetime(2025, 7, 7, 15, 0, tzinfo=UTC), datetime(2025, 7, 7, 21, 0, tzinfo=UTC)
@@ -31,6 +31,7 @@ class Venue:
     held: dict[str, Decimal] = field(default_factory=dict)
     orders: dict[str, BrokerOrder] = field(default_factory=dict)
     stuck: set[str] = field(default_factory=set)  # symbols whose cancels show no effect
+    broken: set[str] = field(default_factory=set)  # symbols whose cancels and closings the venue answers with an error
     idle: set[str] = field(default_factory=set)  # symbols whose sales rest: halted, or the exchange is closed
     doubtful: list[str] = field(default_factory=list)  # symbols whose next POST has no answer, and no order
     refused: set[str] = field(default_factory=set)
@@ -50,6 +51,8 @@ class Venue:
 
     def cancel(self, broker_order_id: str) -> None:
         self.cancelled.append(broker_order_id)
+        if self.orders[broker_order_id].symbol in self.broken:
+            raise BrokerError("no answer")
         if self.orders[broker_order_id].symbol not in self.stuck:
             del self.orders[broker_order_id]
 
@@ -71,6 +74,8 @@ class Venue:
     def close_all(self, symbols: Sequence[str]) -> None:
         for symbol in symbols:
             qty = self.held[symbol]
+            if symbol in self.broken:
+                raise BrokerError("no answer")
             self.closed.append(symbol)
             self._trade(f"venue-{len(self.closed)}", symbol, Side.SELL if qty > 0 else Side.BUY, abs(qty))
 
@@ -248,6 +253,65 @@ def test_it_is_not_done_while_an_entry_may_still_arrive() -> None:
     with here.store.transaction() as ledger:
         ledger.mark_unsent("qbot-c1-AAPL-buy", "denied", "stopped")
     assert here.flatten() == "0 positions closed and verified"
+
+
+def on_its_way(here: Floor, name: str, kind: IntentKind, **more: Any) -> None:
+    """An intent of somebody else, whose sender is at it."""
+    row = {
+        "client_order_id": name, "symbol": "AAPL", "status": COMMITTED, "kind": kind, "side": "sell",
+        "market_day": "2025-07-07", "created_at": OPEN, "created_at_wall": OPEN, "qty": Decimal(2),
+        "reserved_usd": Decimal(0), **more,
+    }  # fmt: skip
+    with here.store.transaction() as ledger:
+        ledger.add_intents([row])
+
+
+def test_shares_that_somebody_else_is_selling_are_not_sold_as_well() -> None:
+    """Sent at the same moment, the second of two sales would open a short position."""
+    here = floor(AAPL=2, MSFT=3)
+    on_its_way(here, "qbot-m1-AAPL-sell", IntentKind.EXIT)
+    pause = here.desk.pause
+
+    def arrives(seconds: float) -> None:
+        pause(seconds)
+        if here.waited_s < limits.FLATTEN_AGAIN_S and here.venue.held["AAPL"]:
+            here.venue.submit(OrderSpec("theirs", "AAPL", Side.SELL, Decimal(2), OrderType.MARKET, TimeInForce.DAY))
+
+    desk = replace(here.desk, pause=arrives)
+    assert "closed and verified" in Flattening(desk, "e1", lambda: Terms(TradingConfig(), 1)).run()
+    assert here.venue.held == {"AAPL": 0, "MSFT": 0}
+    assert [spec.client_order_id for spec in here.venue.submitted] == ["qbot-e1-MSFT-sell", "theirs"]
+
+
+def test_a_sale_that_never_arrives_keeps_nothing_from_being_sold() -> None:
+    here = floor(AAPL=2)
+    on_its_way(here, "qbot-m1-AAPL-sell", IntentKind.EXIT, status=IN_DOUBT)
+    assert here.flatten() == "1 positions closed and verified"
+    assert limits.FLATTEN_AGAIN_S <= here.waited_s < limits.FLATTEN_WAIT_S
+    assert [spec.client_order_id for spec in here.venue.submitted] == ["qbot-e1-AAPL-sell"]
+
+
+def test_a_protection_that_arrives_late_is_cancelled_and_its_shares_are_sold() -> None:
+    here = floor(AAPL=2)
+    here.venue.refused.add("AAPL")  # our sale meets it
+    here.venue.late = [
+        replace(resting("late", "MSFT"), order_class="oco"),
+        replace(resting("oco", "AAPL"), order_class="oco"),
+    ]
+    assert here.flatten() == "1 positions closed and verified"
+    assert (here.venue.held, here.venue.orders) == ({"AAPL": 0}, {})
+
+
+def test_errors_about_one_symbol_keep_no_other_from_being_sold() -> None:
+    here = floor(AAPL=2, MSFT=3, SPY=1)
+    here.venue.held["SPY"] = Decimal("0.5")
+    for symbol in ("AAPL", "MSFT"):
+        here.venue.orders[f"id-{symbol}"] = resting(symbol, symbol)
+    here.venue.broken |= {"AAPL", "SPY"}
+    run = Flattening(here.desk, "e1", lambda: Terms(TradingConfig(), 1), asked_all=False)
+    with pytest.raises(BrokerError, match=r"after 20 s: AAPL, SPY$"):
+        run.run()
+    assert here.venue.held == {"AAPL": 2, "MSFT": 0, "SPY": Decimal("0.5")}
 
 
 def test_every_look_is_a_sign_of_life() -> None:
