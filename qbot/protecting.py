@@ -14,7 +14,7 @@ from qbot.errors import AlreadyCommitted, BrokerError
 from qbot.protection import Plan, Records, Wanted
 from qbot.reconciliation import Books
 from qbot.store.protocol import SENT, Ledger, Row
-from qbot.types import IntentKind, Source, TradingConfig, TradingState
+from qbot.types import IntentKind, Side, Source, TradingConfig, TradingState
 
 log = structlog.get_logger(__name__)
 A_HUMANS = (Source.MANUAL, Source.EMERGENCY, Source.FOREIGN)
@@ -44,6 +44,7 @@ def protect(desk: Desk, books: Books, now: datetime, *, market_open: bool) -> Pr
         now, symbols, books.positions, books.open_orders, known, market_open=market_open
     )  # fmt: skip
     restored, bare = {}, dict(found.bare)
+    overtaken = _overtaken(desk, books) if found.wanted else set()
     try:
         removed = _remove(desk, books, found)
     except BrokerError as error:  # the next look goes on
@@ -51,6 +52,8 @@ def protect(desk: Desk, books: Books, now: datetime, *, market_open: bool) -> Pr
         log.warning("resting_orders_not_cancelled", why=str(error))
     for wanted in found.wanted:
         symbol = wanted.proposal.symbol
+        if symbol in overtaken:
+            continue  # the next look sees both
         try:
             order = _committed(desk, books, wanted, now, epoch)
         except AlreadyCommitted:
@@ -80,6 +83,18 @@ def _on_its_way(row: Row) -> bool:
     """True while an order may change what is held or rests: one that was not answered yet, or brings its own legs."""
     brings_legs = row["kind"] == IntentKind.ENTRY and row["spec"].get("stop_loss_usd") is not None
     return row["status"] != SENT or brings_legs
+
+
+def _overtaken(desk: Desk, books: Books) -> set[str]:
+    """Symbols whose shares came with legs of their own: orders were read before positions, and an entry filled between.
+
+    Either it was sent in between, or it was waited for and is gone, and its legs are there.
+    """
+    still = {order.broker_order_id: order.symbol for order in desk.broker.open_orders()}
+    before = {order.broker_order_id for order in books.open_orders}
+    filled = {order.broker_order_id for order in books.open_orders if order.side is Side.BUY} - still.keys()
+    legs = {order.symbol for order in books.open_orders if order.parent_id in filled and order.broker_order_id in still}
+    return legs | {symbol for order_id, symbol in still.items() if order_id not in before}
 
 
 def _remove(desk: Desk, books: Books, found: Plan) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -607,6 +607,28 @@ class _Seen:
         return control.session.Switch()
 
 
+def protection_asked_for(world: World) -> list[str]:
+    return [row["status"] for row in world.rows(tables.intents) if row["kind"] == "protection"]
+
+
+def test_shares_that_came_with_legs_after_the_orders_were_read_are_no_bare_ones(world: World) -> None:
+    orders = world.reconcile().open_orders
+    world.buy("AAPL", 2)
+    books = replace(world.reconcile(), open_orders=orders)
+    assert protecting.protect(world.rt.desk, books, world.market(), market_open=True) == protecting.Protected()
+    assert (protection_asked_for(world), rests(world)) == ([], pair(2))
+
+
+def test_shares_of_an_entry_that_filled_after_the_orders_were_read_are_no_bare_ones(world: World) -> None:
+    world.buy("AAPL", 2)
+    books = world.reconcile()
+    (entry_id,) = {order.parent_id for order in books.open_orders}
+    waited_for = replace(books.open_orders[0], broker_order_id=str(entry_id), side=Side.BUY, parent_id=None)
+    books = replace(books, open_orders=[waited_for, *books.open_orders])
+    assert protecting.protect(world.rt.desk, books, world.market(), market_open=True) == protecting.Protected()
+    assert (protection_asked_for(world), rests(world)) == ([], pair(2))
+
+
 def test_a_resting_sale_of_shares_that_are_gone_is_cancelled_if_it_still_rests(world: World) -> None:
     world.buy("AAPL", 2)
     books = world.reconcile()
@@ -633,6 +655,45 @@ def test_an_exit_on_its_way_is_not_crossed(world: World) -> None:
     world.commit(world.exit("AAPL"), cycle_id="c2")  # committed, and its sender is at it
     look(world)
     assert world.resting() == []
+
+
+@dataclass
+class Crossed:
+    """The world's broker; while a protection looks at what is held, or is on its way, something happens."""
+
+    world: World
+    at_look: Callable[[], object] = lambda: None
+    at_post: Callable[[], object] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.world.rt.broker, name)
+
+    def positions(self) -> list[Position]:
+        self.at_look()
+        return self.world.rt.broker.positions()
+
+    def submit(self, spec: Any, fence: Any) -> BrokerOrder:
+        answer = self.world.rt.broker.submit(spec, fence)
+        self.at_post()
+        return answer
+
+
+@pytest.mark.parametrize("when", ["at_look", "at_post"])
+def test_shares_that_are_about_to_be_sold_are_not_protected_at_the_same_moment(world: World, when: str) -> None:
+    """A sale is committed by another worker once the protection is: it may be out before that, and the shares gone."""
+    bare(world)
+    world.wall.advance(seconds=5)
+    books, passed_s = world.reconcile(), [0.0]
+
+    def sale() -> None:
+        if passed_s[0] == 0.0:
+            world.commit(world.exit("AAPL"), cycle_id="c2", books=books)
+        passed_s[0] += limits.FENCE_MAX_S + 0.1
+
+    posts = world.posts()
+    desk = replace(world.rt.desk, broker=Crossed(world, **{when: sale}), monotonic_s=lambda: passed_s[0])  # type: ignore
+    assert protecting.protect(desk, books, world.market(), market_open=True) == protecting.Protected()
+    assert (world.resting(), world.posts() - posts) == ([], 0 if when == "at_look" else 1)
 
 
 def test_freeing_the_shares_says_whether_anything_rested_on_them(world: World) -> None:
