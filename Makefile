@@ -62,7 +62,7 @@ coverage: $(STAMP) ## every line and branch of what may not go wrong, by its tes
 	@$(BIN)/python -m coverage report
 
 mutate: $(MUTMUT)/.installed ## change the gate in every small way: do its tests notice? (minutes)
-	@PYTHONPATH=$(MUTMUT) $(BIN)/python -m tests.mutate $(ARGS)
+	@PYTHONPATH=$(abspath $(MUTMUT)) $(BIN)/python -m tests.mutate $(ARGS)
 
 lock: $(UV_STAMP) ## resolve pyproject.toml into the locks again
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
