@@ -24,6 +24,8 @@ from qbot.store.protocol import COMMITTED, DENIED, IN_DOUBT, REJECTED, Ledger
 from qbot.types import BrokerOrder, IntentKind, Side, Source
 
 log = structlog.get_logger(__name__)
+SIMPLE = ("", "simple")  # the venue's words for an order that stands alone
+BEING_SOLD = "its shares are about to be sold"
 
 
 @dataclass(slots=True)
@@ -92,7 +94,15 @@ def _unwanted(ledger: Ledger, order: Order) -> str | None:
     """Why an order of a committed intent must not rest at the venue, by what is recorded now."""
     intent = ledger.intent(order.spec.client_order_id)
     withheld = order.kind is IntentKind.PROTECTION and ledger.protection_withheld()
+    if order.kind is IntentKind.PROTECTION and _being_sold(ledger, order.spec.symbol):
+        return BEING_SOLD
     return "it is not recorded" if intent is None else unwanted(intent, ledger.load_switch(), withheld=withheld)
+
+
+def _being_sold(ledger: Ledger, symbol: str) -> bool:
+    """Whether a sale of the symbol may be on its way: it was committed, maybe after a protection of these shares."""
+    coming = [row for row in ledger.unsettled_intents() if row["status"] in (COMMITTED, IN_DOUBT)]
+    return any(row["symbol"] == symbol and row["kind"] == IntentKind.EXIT for row in coming)
 
 
 class NotWanted(QBotError):
@@ -161,41 +171,38 @@ class Shares:
 
     def __init__(self, desk: Desk, released: bool) -> None:
         self._desk, self._released = desk, released
-        self._held: dict[str, Decimal] = {}
-        self._seen_s: float | None = None
 
     def ready(self, order: Order) -> None:
         """Raises BrokerError when the shares are still held by other orders, or fewer are held than are sold.
 
         A stop-loss may have sold them since the books were taken, or while it was being cancelled: where the account
-        may sell short, selling again would open a short position.
+        may sell short, selling again would open a short position. So each sale looks for itself.
         """
         if self._released:
             return
         spec = order.spec
-        if order.kind is IntentKind.EXIT and release_shares(self._desk, spec.symbol):
-            self._seen_s = None
-        now_s = self._desk.monotonic_s()
-        if self._seen_s is None or now_s - self._seen_s > limits.HELD_MAX_S:
-            self._held = {position.symbol: position.qty for position in self._desk.broker.positions()}
-            self._seen_s = now_s
-        held = self._held.get(spec.symbol, Decimal(0))
+        if order.kind is IntentKind.EXIT:
+            release_shares(self._desk, spec.symbol, spec.qty)
+        held = _held(self._desk, spec.symbol)
         if held < spec.qty:
             raise BrokerError(f"{held.normalize():f} shares of {spec.symbol} are held, {spec.qty} were to be sold")
-        self._held[spec.symbol] = held - spec.qty
 
 
-def release_shares(desk: Desk, symbol: str) -> bool:
+def _held(desk: Desk, symbol: str) -> Decimal:
+    return next((position.qty for position in desk.broker.positions() if position.symbol == symbol), Decimal(0))
+
+
+def release_shares(desk: Desk, symbol: str, qty: Decimal | None = None) -> bool:
     """Cancel the resting sell orders of a symbol and wait until its shares are free: an exit before that is refused.
 
-    Whether there were any. Raises BrokerError when they are still held after RELEASE_WAIT_S; the exit is then tried by
-    the next cycle.
+    Sales that are no protection stay where they leave `qty` shares free. Whether any was cancelled. Raises BrokerError
+    when they are still held after RELEASE_WAIT_S; the exit is then tried by the next cycle.
     """
     deadline, pause_s = desk.monotonic_s() + limits.RELEASE_WAIT_S, limits.RELEASE_POLL_S
     asked: set[str] = set()
     while True:
         resting = [o for o in desk.broker.open_orders() if o.symbol == symbol and o.side is Side.SELL]
-        if not resting:
+        if not resting or (not asked and qty is not None and _leaves(desk, resting, qty)):
             return bool(asked)
         for order in resting:
             if order.broker_order_id not in asked:
@@ -205,6 +212,14 @@ def release_shares(desk: Desk, symbol: str) -> bool:
             raise BrokerError(f"shares of {symbol} are still held by {len(resting)} orders")
         desk.pause(pause_s)
         pause_s = min(2 * pause_s, limits.POLL_MAX_S)
+
+
+def _leaves(desk: Desk, resting: Sequence[BrokerOrder], qty: Decimal) -> bool:
+    """Whether beside these orders, none of them a protection, so many shares are free."""
+    if any(order.order_class not in SIMPLE for order in resting):
+        return False
+    on_sale = sum((order.qty - order.filled_qty for order in resting), Decimal(0))
+    return _held(desk, resting[0].symbol) - on_sale >= qty
 
 
 def open_entries(connection: Connection, *, automatic_only: bool) -> list[str]:

@@ -90,7 +90,6 @@ PROTECT_AGAIN_MAX_S = 1_800.0  # … this: a human has been told, and the venue 
 PARTIAL_ENTRY_WAIT_S = 300.0  # market time: the venue protects an entry once all of it has filled; then its rest goes
 FENCE_MAX_S = 1.0  # an order goes out at most so long after the look whether it still may; one look takes milliseconds
 FENCE_TURNS = 3  # looks for one order: where each takes too long it is not sent
-HELD_MAX_S = 5.0  # shares were held so long ago at most when they are sold
 
 SEND_GRACE_S = 20  # a sender needs at most a connect, a read and a release of shares; younger intents are left to it
 EXIT_LIFE_S = 120  # so long a sale may go out after its commit: fifty at once take a while, and it is never unwanted

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -40,11 +41,12 @@ ORDER_TYPES = {
 }
 
 
-def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) -> int:
+def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime, *, stopping: Callable[[], bool]) -> int:
     """Send the pending orders, most urgent first, and write back what became of them all. The number handled.
 
     An order is recorded as soon as it is read; what is worked off is what is recorded, whatever the array says since.
-    After every few the array is read again, so that one more urgent does not wait for a long queue.
+    After every few the array is read again, so that one more urgent does not wait for a long queue. `stopping`: whether
+    an emergency waits to be carried out, or cannot be read; then it is as if it were latched.
     """
     handled: set[str] = set()
     while batch := [order for order in _pending(rt, now) if order.order_id not in handled][: limits.MANUAL_BATCH]:
@@ -53,7 +55,7 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime) 
         priced, quotes = _priced(rt, batch)
         report = risk_watch.report(rt, now)
         for order in priced:
-            _place(rt, order, settings, hours, books, quotes, now, report)
+            _place(rt, order, settings, hours, books, quotes, now, report, stopping())
     manual_orders.write_back(rt)
     return len(handled)
 
@@ -91,6 +93,7 @@ def _place(
     quotes: Mapping[str, Quote],
     now: datetime,
     report: RiskReport | None,
+    stopping: bool,
 ) -> None:
     """Claim the id for ever, then judge, commit and send. A crash in between leaves it claimed and never sent."""
     begun = {"status": "REJECTED", "reason": LOST, manual_orders.SINCE: rt.wall().isoformat()}
@@ -100,6 +103,7 @@ def _place(
         switch = state.load_switch(connection)
     proposal = as_proposal(order, quotes)
     market = risk_market.market(settings, switch, hours, books, quotes, now, report)
+    market = replace(market, latched=market.latched or stopping)
     judged = committing.commit(
         rt.desk,
         [proposal],

@@ -129,6 +129,7 @@ def _tell(rt: Runtime, books: Books) -> None:
     """What a human must know of the books at once: whatever comes next may take its time, or fail."""
     showing.drift(rt, books)
     showing.doubted(rt, books)
+    showing.short(rt, books)
     showing.recalled(rt, books.recalled)
 
 
@@ -152,7 +153,8 @@ def risk_engine(rt: Runtime) -> None:
 def process_manual_orders(rt: Runtime) -> None:
     """Orders a human asks for: each once for ever, through the same gate, its status written back."""
     settings = control.sync_settings(rt)
-    manual.process(rt, settings, market_hours(rt.market()), rt.market())
+    now, stopping = rt.market(), lambda: emergency.pending(rt)
+    manual.process(rt, settings, market_hours(now), now, stopping=stopping)
     book_alerts.trades(rt)
 
 

@@ -63,7 +63,7 @@ def protect(desk: Desk, books: Books, now: datetime, *, market_open: bool) -> Pr
         sent = execution.send(desk, [order])
         if sent.placed and not sent.recalled:
             restored[symbol] = _told(wanted)
-        else:
+        elif not any(execution.BEING_SOLD in why for why in {**sent.failed, **sent.recalled}.values()):
             bare[symbol] = "; ".join({**sent.failed, **sent.recalled}.values())
     return Protected(restored, removed, bare)
 

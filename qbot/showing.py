@@ -245,6 +245,14 @@ def doubted(rt: Runtime, taken: Books) -> None:
     control.raise_alert(rt, AlertType.PORTFOLIO_ALERT, Severity.WARNING, title, told)
 
 
+def short(rt: Runtime, taken: Books) -> None:
+    """Alert of positions that are short. QBot opens none; whoever did, ledger and broker may well agree on it."""
+    for symbol, position in sorted(taken.positions.items()):
+        if position.qty < 0:
+            title, told = "A position is short", f"{symbol}: {position.qty.normalize():f} shares. Buy them back."
+            control.raise_alert(rt, AlertType.PORTFOLIO_ALERT, Severity.CRITICAL, title, told, symbol)
+
+
 def recalled(rt: Runtime, orders: Mapping[str, str]) -> None:
     """Alert of orders that reached the broker after they were stopped, and were cancelled there."""
     for name, why in sorted(orders.items()):

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from qbot import book_alerts, pipeline, stream
+from qbot import book_alerts, pipeline, showing, stream
 from qbot.contract import keys
 from qbot.contract.payloads_backend import AlertType
 from qbot.projections_system import Health
@@ -170,3 +170,12 @@ def test_every_documented_type_of_alert_is_raised_somewhere(world: World) -> Non
     pipeline.reconcile_orders(world.rt)
     book_alerts.portfolio(world.rt, TradingConfig(), holding(world, AAPL="500"))
     assert {row["type"] for row in world.rows(tables.alerts)} == set(AlertType)
+
+
+def test_a_short_position_is_critical_though_ledger_and_broker_agree(world: World) -> None:
+    books = world.reconcile()
+    less = replace(position("AAPL"), qty=D(-2))
+    showing.short(world.rt, replace(books, positions={"AAPL": less, "MSFT": position("MSFT")}))
+    assert told(world, AlertType.PORTFOLIO_ALERT) == [
+        ("CRITICAL", "A position is short", "AAPL: -2 shares. Buy them back.")
+    ]

@@ -318,15 +318,23 @@ def test_looks_that_become_quick_enough_let_it_out(world: World) -> None:
     assert (world.posts(), len(slow.looks)) == (1, limits.FENCE_TURNS + 1)
 
 
-def test_several_sales_ask_once_what_is_held(world: World) -> None:
+def test_what_its_stop_sold_while_another_sale_went_out_is_not_sold_again(world: World) -> None:
+    """Nothing rests on the shares any more then, and a look at the positions from before that says they are held."""
     world.buy("AAPL", 2)
     world.buy("MSFT", 1, cycle_id="c2")
-    world.exchange.call("DELETE", "/v2/orders")
     judged = world.commit(world.exit("AAPL"), world.exit("MSFT"), cycle_id="c3")
-    world.place.faults.seen.clear()
-    world.send(judged)
-    looks = [request for request in world.place.faults.seen if request == ("GET", "/v2/positions")]
-    assert (len(looks), world.positions()) == (1, {})
+    posts = world.posts()
+
+    def stopped_out() -> None:
+        for order in world.resting("sell"):
+            if order["symbol"] == "MSFT":
+                world.exchange.call("DELETE", f"/v2/orders/{order['id']}")
+        if "MSFT" in world.positions():
+            world.by_hand(symbol="MSFT", side="sell", qty="1")
+
+    sent = send(world, judged, broker=Frozen(world, before=stopped_out))
+    assert list(sent.failed) == ["qbot-c3-MSFT-sell"]
+    assert (world.posts() - posts, world.positions()) == (2, {})  # of AAPL, and by hand
 
 
 def test_a_cancel_that_fails_leaves_the_rest_to_the_brokers_own_list(world: World) -> None:

@@ -88,6 +88,20 @@ def test_a_stop_loss_rests_at_the_venue_in_place_of_the_protection_before(world:
     ]  # fmt: skip
 
 
+def test_two_sales_of_one_position_rest_beside_each_other(world: World) -> None:
+    world.by_hand(symbol="AAPL", side="buy", qty="5")
+    world.reconcile()
+    first = asked("one", side="SELL", order_type="LIMIT", limit_price=near(world, "1.02"), quantity=3)
+    second = asked("two", side="SELL", order_type="LIMIT", limit_price=near(world, "1.03"), quantity=2)
+    process(world, first)
+    assert process(world, first, second) == {"one": ("SUBMITTED", ""), "two": ("SUBMITTED", "")}
+    assert sorted(Decimal(order["qty"]) for order in world.resting("sell")) == [2, 3]
+    world.wall.advance(seconds=5)
+    process(world, first, second, asked("all", side="SELL", quantity=5))  # what is wanted now goes first
+    world.reconcile()
+    assert (world.resting(), world.positions()) == ([], {})
+
+
 def test_orders_are_allowed_while_trading_is_off_and_outside_the_sessions_hours(world: World) -> None:
     assert not control.sync_switch(world.rt).on
     assert process(world, asked())["order_1"][0] == "SUBMITTED"
@@ -276,6 +290,18 @@ def test_while_latched_a_buy_is_refused_and_a_sale_goes_through(world: World) ->
     assert found["sell"] == ("SUBMITTED", "")
     world.reconcile()
     assert (world.positions(), len(world.sent())) == ({}, 2)
+
+
+@pytest.mark.parametrize("action", ["{", {"action": "STOP_ALL_TRADING", "confirmed": True, "session_id": "f"}])
+def test_while_an_emergency_waits_or_cannot_be_read_a_buy_is_refused_and_a_sale_goes_through(
+    world: World, action: object
+) -> None:
+    world.buy("AAPL", 2)
+    control.sync_switch(world.rt)
+    world.say(keys.EMERGENCY_ACTIONS, action)
+    found = process(world, asked("buy", symbol="MSFT"), asked("sell", side="SELL"))
+    assert found["buy"][1].startswith("EMERGENCY_LATCHED")
+    assert found["sell"] == ("SUBMITTED", "")
 
 
 def test_a_buy_at_a_closed_exchange_is_refused_and_a_sale_waits_for_the_open(world: World) -> None:

@@ -691,7 +691,8 @@ def test_shares_that_are_about_to_be_sold_are_not_protected_at_the_same_moment(w
         passed_s[0] += limits.FENCE_MAX_S + 0.1
 
     posts = world.posts()
-    desk = replace(world.rt.desk, broker=Crossed(world, **{when: sale}), monotonic_s=lambda: passed_s[0])  # type: ignore
+    crossed: Any = Crossed(world, **{when: sale})
+    desk = replace(world.rt.desk, broker=crossed, monotonic_s=lambda: passed_s[0])
     assert protecting.protect(desk, books, world.market(), market_open=True) == protecting.Protected()
     assert (world.resting(), world.posts() - posts) == ([], 0 if when == "at_look" else 1)
 

@@ -95,7 +95,8 @@ class Fuzzed:
         rt = self.world.rt
         self.sync()
         emergency.handle(rt)
-        manual.process(rt, self.settings, market_hours(rt.market()), rt.market())
+        now, stopping = rt.market(), lambda: emergency.pending(rt)
+        manual.process(rt, self.settings, market_hours(now), now, stopping=stopping)
         inputs.handle(rt)
         control.bad_inputs(rt)
 
