@@ -76,7 +76,8 @@ def enter(rt: Runtime, connection: Connection, rows: Sequence[Row], without: Seq
         if row["alert_id"] in new:
             to = channels.wanted(row["severity"], rt.settings, without)
             notifications.owe(connection, [row["alert_id"]], to, rt.wall())
-            log.warning("alert", severity=row["severity"], title=row["title"], message=row["message"])
+            tell = log.info if row["severity"] == Severity.INFO else log.warning
+            tell("alert", severity=row["severity"], title=row["title"], message=row["message"])
     return sorted(new)
 
 

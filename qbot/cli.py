@@ -57,12 +57,17 @@ def _tell_ready(stack: object) -> None:
 
 
 @app.command()
-def status() -> None:
+def status(
+    demo: Annotated[
+        bool | None, typer.Option("--demo/--main", help="Which QBot, where both run; by default the configured one.")
+    ] = None,
+) -> None:
     """Show whether QBot runs here, and its processes. Exit status 1 when it does not run."""
-    from qbot.stack import lock, stack
+    from qbot.console import installation
+    from qbot.stack import stack
 
-    home = settings().home
-    pid = lock.holder(home)
+    found = installation.choose(demo)
+    home, pid = found.settings.home, found.pid
     if pid is None:
         typer.echo(f"QBot does not run on {home}.")
         raise typer.Exit(1)

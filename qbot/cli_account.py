@@ -26,7 +26,8 @@ ADVICE = (
 
 console = Console(highlight=False)
 app = typer.Typer(
-    invoke_without_command=True, help="Show the account that the ledger is of, and whether the broker's books agree."
+    invoke_without_command=True,
+    help="Show the account that the ledger is of, and whether the broker's books agree. Exit status 1 if not.",
 )
 Demo = Annotated[
     bool | None, typer.Option("--demo/--main", help="Which QBot, where both run; by default the configured one.")
@@ -79,7 +80,7 @@ def _runtime(demo: bool | None) -> Runtime:
     quiet()
     chosen = installation.choose(demo)
     values = settings_of(chosen)
-    say(f"QBot at {where(values)} ({chosen.name}).")
+    say(f"This is {chosen.name}, trading at {where(values)}.")
     return runtime_of(values, chosen, Reached(postgres=True, redis=True))
 
 

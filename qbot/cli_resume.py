@@ -32,7 +32,7 @@ def resume(
     found = installation.choose(demo)
     values = settings_of(found)
     rt = runtime_of(values, found, Reached(postgres=True, redis=True))
-    console.print(f"QBot at {where(values)} ({found.name}).")
+    console.print(f"This is {found.name}, trading at {where(values)}.")
     standing = risk_watch.standing(rt)
     show(standing)
     if not standing.breakers and not standing.latched:

@@ -79,7 +79,7 @@ def stop(
     quiet()
     found = installation.choose(demo)
     values = settings_of(found)
-    console.print(f"[bold]{WORDS[kind]}[/bold], at {where(values)} ({found.name}).")
+    console.print(f"[bold]{WORDS[kind]}[/bold]. This is {found.name}, trading at {where(values)}.")
     if not yes:
         typer.confirm("Go on?", abort=True)
     reached = Reached(False, False) if broker_only else _reach(values)
@@ -106,6 +106,8 @@ def stop(
             f"[red]Neither Postgres nor Redis knows of this stop.[/red] A QBot that runs{pid} may enter again: end it."
         )
         raise typer.Exit(1)
+    if kind is not EmergencyKind.CANCEL_ALL_ORDERS:
+        console.print("      To trade again: `qbot resume`, then a start by a frontend.")
 
 
 def settings_of(found: installation.Installation) -> Settings:
@@ -114,7 +116,9 @@ def settings_of(found: installation.Installation) -> Settings:
     if (values.home / secrets.FILE).exists() or found.demo:
         values = of_this_stack(values, not values.alpaca_api_key.get_secret_value())
     if not values.alpaca_api_key.get_secret_value():
-        raise ConfigError("there are no keys of a broker here: nothing can be stopped")
+        raise ConfigError(
+            f"{found.name} was never started, and no keys of a broker are set: start it with `qbot up`, or `make demo`"
+        )
     return values
 
 

@@ -77,7 +77,8 @@ def quote(case: Case) -> Refusal | None:
     if -limits.CLOCK_SKEW_S <= age_s <= most_s:
         return None
     numbers = {"age_s": f"{age_s:.0f}", "max_age_s": str(most_s)}
-    return Refusal("QUOTE_STALE", f"the last price is {age_s:.0f} s old", numbers)
+    told = f"{age_s:.0f} s old" if age_s > 0 else f"from {-age_s:.0f} s ahead of this cycle"
+    return Refusal("QUOTE_STALE", f"the last price is {told}", numbers)
 
 
 def price(case: Case) -> Refusal | None:

@@ -109,4 +109,4 @@ def test_what_remains_is_told_with_exit_status_1(holding: World) -> None:
 
 def test_without_keys_it_says_so(world: World) -> None:
     done = run(world, "--yes", QBOT_ALPACA_API_KEY="", QBOT_ALPACA_SECRET_KEY="")
-    assert (done.returncode, "no keys of a broker" in done.stderr) == (1, True)
+    assert (done.returncode, "no keys of a broker are set" in done.stderr) == (1, True)

@@ -175,8 +175,8 @@ class Snapshot:
         session = self.session
         causes = (
             self._stack_is_not_up(),
-            f"the emergency stop is latched: {session.reason}" if session.latched else None,
-            "the replayed market is at its end; start again with --fresh" if self.replay_finished else None,
+            f"`qbot resume`: the emergency stop is latched ({session.reason})" if session.latched else None,
+            "a start with --fresh: the replayed market is at its end" if self.replay_finished else None,
             self._backend_errs(),
             self._is_training(),
             self._backend_says(),

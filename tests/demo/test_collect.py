@@ -137,7 +137,7 @@ def test_an_alert_and_a_latched_switch_are_shown(engine: Engine, board: Board) -
         state.save_switch(connection, type(switch)(latched=True, reason="crash"), [], WALL)
     seen = Collector(EMPTY, lambda: RUNNING, board, engine).collect(Phase.UP)
     assert [alert.severity for alert in seen.alerts] == ["CRITICAL"]
-    assert seen.waiting_for() == "the emergency stop is latched: crash"
+    assert seen.waiting_for() == "`qbot resume`: the emergency stop is latched (crash)"
 
 
 def test_without_redis_the_store_is_still_shown(engine: Engine, no_board: Board) -> None:
