@@ -119,10 +119,19 @@ class Oracles:
         row = self.store.tables[INTENTS].get(spec.client_order_id)
         if row is None or row["kind"] != "exit" or "insufficient qty" not in str(refused):
             return
-        mine = [o for o in self.venue.open.values() if o.symbol == spec.symbol and o.side == "sell" and o.live]
-        mine = [o for o in mine if self.kernel.now - o.created > RACE_S * SECOND]
-        if any((o.parent or o).client_order_id.startswith("qbot-") for o in mine):
-            self.broken("exits", f"{spec.client_order_id} was refused for shares that QBot's own orders hold")
+        left = self.wire.posted[spec.client_order_id][-1].at - RACE_S * SECOND
+        for order in self.venue.open.values():
+            root = order.parent or order
+            protects = root.client_order_id.startswith("qbot-") and (root.side == "buy" or root.order_class == "oco")
+            if (
+                order.symbol == spec.symbol
+                and order.live
+                and order.side == "sell"
+                and protects
+                and order.created < left
+            ):
+                self.broken("exits", f"{spec.client_order_id} was refused for shares that QBot's own protection holds")
+                return
 
     def on_accept(self, order: Order) -> None:
         """The venue takes an order."""
