@@ -185,7 +185,8 @@ def _forecast(found: Trail) -> list[str]:
     target = row["current_price_usd"] * (1 + row["return_pct"])
     lines = [
         f"{row['symbol']} {row['return_pct']:+.2%} within {row['horizon_minutes']} minutes, from "
-        f"{usd(row['current_price_usd'])} to {usd(target)}; 80 % between {row['low_return_pct']:+.2%} and {row['high_return_pct']:+.2%}, confidence {row['confidence']:.0%}",
+        f"{usd(row['current_price_usd'])} to {usd(target)}; 80 % between {row['low_return_pct']:+.2%} and "
+        f"{row['high_return_pct']:+.2%}, confidence {row['confidence']:.0%}",
         f"issued {both(row['issued_at'])} ({row['forecast_id']})",
     ]
     if row["actual_price_usd"] is not None:
