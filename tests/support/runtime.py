@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -352,12 +353,18 @@ def _artifact(connection: sa.Connection, horizon: int, now: datetime) -> None:
 
 def settings_of(home: Path, redis_server: RedisServer, postgres_url: str, exchange: RunningExchange) -> Settings:
     """What the environment of a worker says."""
+    return _settings_at(redis_server, postgres_url, exchange.url).model_copy(update={"home": home})
+
+
+@cache
+def _settings_at(redis_server: RedisServer, postgres_url: str, exchange_url: str) -> Settings:
+    """Read once for all tests: reading them takes longer than emptying every table."""
     values: Mapping[str, Any] = {
-        "alpaca_api_key": KEY, "alpaca_secret_key": SECRET, "alpaca_url": exchange.url,
-        "alpaca_data_url": exchange.url, "exchange_port": int(exchange.url.rsplit(":", 1)[1]),
+        "alpaca_api_key": KEY, "alpaca_secret_key": SECRET, "alpaca_url": exchange_url,
+        "alpaca_data_url": exchange_url, "exchange_port": int(exchange_url.rsplit(":", 1)[1]),
         "embedded_exchange": True, "tickers": ",".join(TICKERS), "train_seconds_per_horizon": 10,
     }  # fmt: skip
-    return settings_for(home, redis_server, postgres_url, **values)
+    return settings_for(Path(), redis_server, postgres_url, **values)
 
 
 def empty(engine: Engine) -> None:
