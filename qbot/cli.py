@@ -15,7 +15,7 @@ from qbot.cli_explain import explain
 from qbot.cli_resume import resume
 from qbot.cli_stop import stop
 from qbot.demo.command import demo
-from qbot.errors import ConfigError, QBotError, StackError
+from qbot.errors import ConfigError, QBotError, StackError, StoreUnavailable
 from qbot.settings import ROOT, settings
 
 HELP = "QBot trades US equities on a paper account. Its data are in .qbot/main; QBOT_HOME names another folder."
@@ -91,6 +91,10 @@ def notify(test: Annotated[bool, typer.Option("--test", help="Send a message to 
         typer.echo("No channel is set up.")
         typer.echo("Set QBOT_NOTIFY_URLS in .env, as docs/notifications.md shows.")
         raise typer.Exit(1)
+    if not test and any(name.endswith("?") for name in names):
+        typer.echo(f"Not understood as addresses: {', '.join(name for name in names if name.endswith('?'))}.")
+        typer.echo("docs/notifications.md shows how they are written.")
+        raise typer.Exit(1)
     if not test:
         typer.echo(f"Alerts from {settings().notify_min_severity} on are sent to: {', '.join(names)}")
         return
@@ -130,6 +134,8 @@ def main() -> None:
     except ValidationError as error:  # of the environment; its values may be secrets and are not shown
         what = ", ".join(f"QBOT_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
         _fail(ConfigError(what))
+    except StoreUnavailable as error:
+        _fail(StoreUnavailable(f"{error}. `qbot status` tells whether QBot runs; `qbot stop` works without Postgres"))
     except QBotError as error:
         _fail(error)
 
