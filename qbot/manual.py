@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from qbot import committing, execution, limits, manual_orders, reconciliation, risk, risk_market, risk_watch
+from qbot import committing, control, execution, limits, manual_orders, reconciliation, risk, risk_market, risk_watch
 from qbot.contract import keys
 from qbot.contract.payloads_orders import (
     ManualOrder,
@@ -21,7 +21,7 @@ from qbot.contract.payloads_orders import (
 )
 from qbot.control import Settings
 from qbot.errors import DataUnavailable
-from qbot.market.calendar import MarketHours
+from qbot.market.calendar import MarketHours, market_hours
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.store import manual_orders as store
@@ -50,6 +50,9 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime, 
     """
     handled: set[str] = set()
     while batch := [order for order in _pending(rt, now) if order.order_id not in handled][: limits.MANUAL_BATCH]:
+        if handled:  # a long queue takes minutes: what was read for the first of it is old by now
+            settings, now = control.sync_settings(rt), rt.market()
+            hours = market_hours(now)
         handled |= {order.order_id for order in batch}
         books = reconciliation.reconcile(rt.desk, now)
         priced, quotes = _priced(rt, batch)

@@ -154,6 +154,29 @@ def test_an_urgent_order_does_not_wait_for_a_long_queue(world: World) -> None:
     assert (len(symbols), symbols.index("SPY")) == (len(queue) + 1, limits.MANUAL_BATCH)
 
 
+def test_the_end_of_a_long_queue_is_judged_by_settings_of_its_own_time(world: World) -> None:
+    """Each sale takes a minute here; the settings read before them are too old for a purchase by then."""
+    world.by_hand(symbol="MSFT", qty="50", side="buy")
+    queue = [
+        asked(f"sale_{number}", symbol="MSFT", side="SELL", quantity=1, priority="HIGH")
+        for number in range(limits.MANUAL_BATCH)
+    ]
+    world.say(keys.MANUAL_ORDERS, [*queue, asked("last", symbol="SPY", quantity=1, priority="LOW")])
+    send, broker = world.rt.broker.submit, world.rt.broker
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(broker, name)
+
+        def submit(self, *asked_for: Any) -> Any:
+            world.wall.advance(seconds=60 if asked_for[0].symbol == "MSFT" else 0)
+            return send(*asked_for)
+
+    world.rt.__dict__["broker"] = Slow()
+    assert process(world)["last"][0] != "REJECTED"
+    assert "SPY" in {order["symbol"] for order in world.sent()}
+
+
 # --- once for ever ----------------------------------------------------------------------------------------------------
 
 
