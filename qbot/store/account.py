@@ -117,7 +117,7 @@ def replaced_at(connection: Connection, symbols: Sequence[str]) -> dict[str, dat
     """Symbols whose shares are others than their fills tell of, and since when: taken over in another number, as after
     a split, or of another account."""
     known = openings(connection)
-    taken_at = {one.opening: one.positions_from for one in known}
+    taken_at = {one.opening: one.positions_from or one.opened_at for one in known}
     changed = sa.and_(adjustments.c.symbol.in_(symbols), adjustments.c.qty_before != adjustments.c.qty)
     rows = connection.execute(sa.select(adjustments.c.symbol, adjustments.c.opening).where(changed))
     found: list[tuple[str, int]] = [(symbol, number) for symbol, number in rows]
@@ -126,9 +126,7 @@ def replaced_at(connection: Connection, symbols: Sequence[str]) -> dict[str, dat
             found += [(symbol, now.opening) for symbol in symbols]
     last: dict[str, datetime] = {}
     for symbol, number in found:
-        at = taken_at[number]
-        if at is not None:
-            last[symbol] = max(at, last.get(symbol, at))
+        last[symbol] = max(taken_at[number], last.get(symbol, taken_at[number]))
     return last
 
 
