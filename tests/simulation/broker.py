@@ -20,7 +20,7 @@ from tests.simulation.venue import Order, Refused, Venue
 T = TypeVar("T")
 REQUEST_US, ANSWER_US = 20_000, 20_000
 READ_TIMEOUT_S, CONNECT_TIMEOUT_S = 10.0, 3.0
-LATE_MAX_S = 170.0  # a venue takes an order this much later at most: under limits.ABANDON_INTENT_S
+LATE_MAX_S = 170.0  # so long after it left a venue takes an order at most: under limits.ABANDON_INTENT_S
 
 # What a wire can do to a request. `late` and `lost_answer` concern orders above all.
 UNREACHABLE, TIMEOUT_BEFORE, LOST_ANSWER, LATE, STORM, SLOW = (
@@ -43,10 +43,11 @@ class Trouble:
 
 @dataclass(slots=True)
 class Posted:
-    """One POST of an order, as it left the process."""
+    """One POST of an order, as it left the process. `looked`: when that was told last what rests at the venue."""
 
     client_order_id: str
     at: int
+    looked: int
     run: Run | None
 
 
@@ -158,6 +159,8 @@ class SimBroker:
 
     def _open_orders(self) -> list[BrokerOrder]:
         venue, found = self.venue, []
+        if self.kernel.current is not None:
+            self.kernel.current.notes["open_at"] = self.kernel.now
         for order in venue.open.values():
             if venue.hides_held and order.status == "held" and order.live:
                 continue
@@ -208,7 +211,8 @@ class SimBroker:
     def submit(self, spec: OrderSpec, fence: Callable[[], None] = no_fence) -> BrokerOrder:
         kernel, wire = self.kernel, self.wire
         fence()
-        posted = Posted(spec.client_order_id, kernel.now, kernel.current)
+        run = kernel.current
+        posted = Posted(spec.client_order_id, kernel.now, run.notes.get("open_at", 0) if run else 0, run)
         wire.posted.setdefault(spec.client_order_id, []).append(posted)
         wire.on_post(posted, spec)
         kernel.point("POST order", REQUEST_US)
@@ -240,7 +244,8 @@ class SimBroker:
         if fault == LOST_ANSWER:
             self._placed_late(spec)
         elif fault == LATE:
-            delay = min(LATE_MAX_S, 1.0 + 200.0 * kernel.random() ** 2)
+            sent_s = (kernel.now - self.wire.posted[spec.client_order_id][-1].at) / SECOND
+            delay = max(0.0, min(LATE_MAX_S - sent_s, 1.0 + 200.0 * kernel.random() ** 2))
             kernel.after(delay, lambda: self._placed_late(spec))
         elif fault == SLOW:
             told = self._placed(spec)

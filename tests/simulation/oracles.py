@@ -26,7 +26,6 @@ BY_HAND = (Source.MANUAL, Source.EMERGENCY)
 UNSETTLED = ("committed", "in_doubt", "sent")
 GIVEN_UP = ("rejected", "denied", "abandoned")
 TELL_S = 5.0
-RACE_S = 3  # protection that another process puts back at the very moment of an exit
 ZERO = Decimal(0)
 
 
@@ -119,17 +118,12 @@ class Oracles:
         row = self.store.tables[INTENTS].get(spec.client_order_id)
         if row is None or row["kind"] != "exit" or "insufficient qty" not in str(refused):
             return
-        left = self.wire.posted[spec.client_order_id][-1].at - RACE_S * SECOND
+        looked = self.wire.posted[spec.client_order_id][-1].looked  # what came later was not there to be cancelled
         for order in self.venue.open.values():
+            if order.symbol != spec.symbol or order.side != "sell" or not order.live or order.created >= looked:
+                continue
             root = order.parent or order
-            protects = root.client_order_id.startswith("qbot-") and (root.side == "buy" or root.order_class == "oco")
-            if (
-                order.symbol == spec.symbol
-                and order.live
-                and order.side == "sell"
-                and protects
-                and order.created < left
-            ):
+            if root.client_order_id.startswith("qbot-") and (root.side == "buy" or root.order_class == "oco"):
                 self.broken("exits", f"{spec.client_order_id} was refused for shares that QBot's own protection holds")
                 return
 
