@@ -128,8 +128,8 @@ def test_a_leg_that_is_told_without_its_parent_counts_as_protection(engine: Engi
 def test_an_alert_and_a_latched_switch_are_shown(engine: Engine, board: Board) -> None:
     wall = Collector(EMPTY, lambda: RUNNING, board, engine).collect(Phase.UP).wall
     row = {
-        "alert_id": "a", "type": "SYSTEM_ALERT", "severity": "CRITICAL", "symbol": None, "title": "Emergency stop", "message": "m",
-        "triggered_at_wall": wall, "expires_at_wall": wall + timedelta(hours=1),
+        "alert_id": "a", "type": "SYSTEM_ALERT", "severity": "CRITICAL", "symbol": None, "title": "Emergency stop",
+        "message": "m", "triggered_at_wall": wall, "expires_at_wall": wall + timedelta(hours=1),
     }  # fmt: skip
     with transaction(engine) as connection:
         state.raise_alerts(connection, [row])
