@@ -395,8 +395,14 @@ class Oracles:
                 self.broken("I2", f"{key} ended as {row['status']} without a reason")
 
     def _protected(self) -> None:
-        """Whatever a cycle bought is covered by resting sells, unless the price is under its stop-loss by now."""
+        """Whatever a cycle bought is covered by resting sells, unless the price is under its stop-loss by now.
+
+        While an entry with its own legs rests, nothing is put back for its symbol: see docs/simulation.md.
+        """
+        waiting = {order.symbol for order in self.venue.open.values() if order.client_order_id.startswith("qbot-c")}
         for symbol, held in self.venue.holdings.items():
+            if symbol in waiting:
+                continue
             owed = [lot for lot in self._lots(symbol) if lot.stop_c and lot.stop_c < self.venue.price_c[symbol]]
             wanted = min(held.qty, sum(lot.qty for lot in owed))
             covered = self.venue.held_for_orders(symbol)
