@@ -110,6 +110,8 @@ EVERY_FIELD: list[tuple[Key[Any], str, Any, str, Any]] = [
     (STRATEGY, "risk_level", 1, "risk_level", 1),
     (STRATEGY, "position_sizing_method", "PERCENTAGE", "position_sizing", SizingMethod.PERCENTAGE),
     (PORTFOLIO, "excluded_tickers", ["tsla", " AAPL"], "excluded_tickers", frozenset({"TSLA", "AAPL"})),
+    (PORTFOLIO, "rebalance_enabled", True, "rebalance_enabled", True),
+    (PORTFOLIO, "rebalance_threshold", 0.1, "rebalance_threshold_pct", Decimal("0.1")),
     (PORTFOLIO, "preferred_sectors", ["Technology"], "preferred_sectors", frozenset({"Technology"})),
     (CONFIG, "paper_mode", False, "paper_mode", False),
     (SESSION, "market_hours_check", False, "market_hours_check", False),

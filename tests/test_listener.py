@@ -117,7 +117,9 @@ def test_each_emergency_is_carried_out_once(world: World, action: str) -> None:
     assert [(order["symbol"], order["side"]) for order in world.resting()] == left
     assert world.positions() == ({} if action == CLOSE else {"SPY": Decimal(2)})
     assert (latched(world), world.posts()) == (action != CANCEL, action == CLOSE)
-    assert events(world) == (["started"] if action == CANCEL else ["started", "latched"])
+    assert events(world) == {
+        STOP: ["started", "latched"], CLOSE: ["started", "latched", "unprotected"], CANCEL: ["started", "unprotected"],
+    }[action]  # fmt: skip
 
 
 def _title(action: str) -> str:
