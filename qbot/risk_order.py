@@ -77,7 +77,7 @@ def quote(case: Case) -> Refusal | None:
     if -limits.CLOCK_SKEW_S <= age_s <= most_s:
         return None
     numbers = {"age_s": f"{age_s:.0f}", "max_age_s": str(most_s)}
-    told = f"{age_s:.0f} s old" if age_s > 0 else f"from {-age_s:.0f} s ahead of this cycle"
+    told = f"{age_s:.0f} s old" if age_s > most_s else f"from {-age_s:.0f} s ahead of this cycle"
     return Refusal("QUOTE_STALE", f"the last price is {told}", numbers)
 
 

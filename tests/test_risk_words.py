@@ -119,6 +119,10 @@ WORDS: list[tuple[Scene, str, str, dict[str, str]]] = [
         "no price of AAPL is known", {"symbol": "AAPL", "price_usd": "-1"},
     ),
     (spoilt("QUOTE_STALE"), "QUOTE_STALE", "the last price is 3600 s old", {"age_s": "3600", "max_age_s": "900"}),
+    (
+        ENTRY.amid(quotes={"AAPL": quote(age_s=-61)}), "QUOTE_STALE",
+        "the last price is from 61 s ahead of this cycle", {"age_s": "-61", "max_age_s": "900"},
+    ),
     (spoilt("PRICE_INVALID"), "PRICE_INVALID", "what the order may cost is unknown", {"price_usd": "0"}),
     (spoilt("SIGNAL_MISSING"), "SIGNAL_MISSING", "an automatic order needs a signal", {"signal": "None"}),
     (
