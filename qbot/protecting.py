@@ -98,7 +98,7 @@ def _overtaken(desk: Desk, books: Books) -> set[str]:
 
 
 def _remove(desk: Desk, books: Books, found: Plan) -> dict[str, str]:
-    """Cancel what sells more than is held, if it still does, and what is left of entries that filled in part."""
+    """Cancel what sells more than is held, if it still does, and entries that stand in the way."""
     removed: dict[str, str] = {}
     if found.cancels:
         # Read again: orders were read before positions, and one that is gone by now has filled in between.
@@ -111,7 +111,7 @@ def _remove(desk: Desk, books: Books, found: Plan) -> dict[str, str]:
     symbols = {order.broker_order_id: order.symbol for order in books.open_orders}
     for order_id in found.rests:
         desk.broker.cancel(order_id)
-        removed[symbols[order_id]] = "the rest of an entry that filled in part was cancelled, to protect what is held"
+        removed[symbols[order_id]] = "what had not come of an entry was cancelled, to protect what is held"
     return removed
 
 

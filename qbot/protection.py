@@ -105,7 +105,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`cancels`: broker's ids of sales of more than is held. `rests`: of entries whose rest has long not come.
+    """`cancels`: broker's ids of sales of more than is held. `rests`: of entries that have long not come, or not all,
+    and stand in the way of protecting what is held.
 
     `bare`: symbols whose shares stay without protection for now, and why.
     """
@@ -186,7 +187,7 @@ def suspects(positions: Mapping[str, Position], open_orders: Sequence[BrokerOrde
     """Symbols whose resting sales are not of just what is held, and those of entries that filled in part."""
     rests = resting(open_orders)
     uneven = {s for s in rests.keys() | positions.keys() if rests.get(s, Decimal(0)) != _held(positions, s)}
-    return sorted(uneven | {order.symbol for order in open_orders if _in_part(order)})
+    return sorted(uneven | {order.symbol for order in open_orders if _entry(order) and order.filled_qty > 0})
 
 
 def plan(
@@ -199,27 +200,31 @@ def plan(
     market_open: bool,
 ) -> Plan:
     """What is to be done about `symbols`. Where an order is on its way nothing is: the next look goes on."""
-    asked = [symbol for symbol in symbols if symbol not in known.busy]
     mine = [group for group in groups(open_orders) if any(one in known.ours for one in group.order_ids)]
     held_lots = lots(known.executions)
     wanted: list[Wanted] = []
     bare: dict[str, str] = {}
-    for symbol in asked:
+    lacking: set[str] = set()
+    for symbol in symbols:
         free = _held(positions, symbol) - resting(open_orders).get(symbol, Decimal(0))
         owed = [lot for lot in held_lots.get(symbol, ()) if lot.levels is not None]
         gap = min(free, sum((lot.qty for lot in owed), Decimal(0)) - _by_symbol(mine).get(symbol, Decimal(0)))
         for lot, qty in _uncovered(owed, gap):
+            lacking.add(symbol)
+            if symbol in known.busy:
+                continue
             found = _put_back(lot, qty, positions[symbol], known, now, market_open=market_open)
             if isinstance(found, Wanted):
                 wanted.append(found)
             else:
                 bare[symbol] = found
-    cancels = _too_many(asked, positions, mine)
+    cancels = _too_many([symbol for symbol in symbols if symbol not in known.busy], positions, mine)
     late = timedelta(seconds=limits.PARTIAL_ENTRY_WAIT_S)
     rests = [
         order.broker_order_id
         for order in open_orders
-        if _in_part(order) and order.broker_order_id in known.ours and now - order.created_at > late
+        if _entry(order) and (order.filled_qty > 0 or order.symbol in lacking)
+        if order.broker_order_id in known.ours and now - order.created_at > late
     ]
     return Plan(wanted, cancels, rests, bare)
 
@@ -276,9 +281,9 @@ def _too_many(symbols: Sequence[str], positions: Mapping[str, Position], mine: S
     return found
 
 
-def _in_part(order: BrokerOrder) -> bool:
-    """True for an open entry that filled in part: the venue protects it only once all of it has filled."""
-    return order.side is Side.BUY and order.order_class == "bracket" and order.filled_qty > 0
+def _entry(order: BrokerOrder) -> bool:
+    """True for an open entry that brings its own protection: the venue sets that up once all of it has filled."""
+    return order.side is Side.BUY and order.order_class == "bracket"
 
 
 def _held(positions: Mapping[str, Position], symbol: str) -> Decimal:

@@ -215,6 +215,17 @@ def test_an_entry_that_long_stays_filled_in_part_loses_its_rest() -> None:
     assert plan_of(held(2), [young], bought(2), busy={"AAPL"}, ours={"e"}).rests == []
 
 
+def test_an_entry_that_long_does_not_come_must_not_keep_bare_shares_from_their_protection() -> None:
+    late = NOW - timedelta(seconds=limits.PARTIAL_ENTRY_WAIT_S + 1)
+    entry = sale("e", 5, side=Side.BUY, order_class="bracket", created_at=late)
+    found = plan_of(held(2), [entry], bought(2), busy={"AAPL"}, ours={"e"})
+    assert (found.rests, found.wanted) == (["e"], [])
+    covered = [entry, sale("s", 2)]
+    assert plan_of(held(2), covered, bought(2), busy={"AAPL"}, ours={"e", "s"}).rests == []
+    young = replace(entry, created_at=NOW)
+    assert plan_of(held(2), [young], bought(2), busy={"AAPL"}, ours={"e"}).rests == []
+
+
 # --- the gate --------------------------------------------------------------------------------------------------------
 
 
