@@ -27,7 +27,7 @@ SCORE_MIN_PCT = 95.0
 # Changed lines that make no difference, and why not: without its sign, as mutmut shows it.
 EQUIVALENT = {
     "usage = reserve(usage, proposal, None)": "a second entry in a run is a duplicate, whatever its cooldown",
-    'told = f"{age_s:.0f} s old" if age_s >= most_s else f"from {-age_s:.0f} s ahead of this cycle"': "not at the limit",
+    'told = f"{age_s:.0f} s old" if age_s >= most_s else f"from {-age_s:.0f} s ahead of this cycle"': "not at it",
     "return Decimal(1) if HALF_A_SHARE < left <= 1 else left": "one is one",
     "return Decimal(1) if HALF_A_SHARE < left < 2 else left": "it is rounded down to one anyway",
     "if volatility_pct is None or not 0 < volatility_pct <= math.inf:": "the formula buys nothing at an endless one",
