@@ -58,7 +58,7 @@ class Whole:
     environment: dict[str, str]
     module: str = "qbot.cli"  # `python -m`
     process: subprocess.Popen[bytes] | None = None
-    family: set[int] = field(default_factory=set)
+    family: set[psutil.Process] = field(default_factory=set)  # a number may by now be somebody else's, a process not
 
     @property
     def settings(self) -> Settings:
@@ -96,11 +96,11 @@ class Whole:
         """Note every process of this installation, to look for it after the end."""
         assert self.process is not None
         top = psutil.Process(self.process.pid)
-        self.family |= {top.pid, *(child.pid for child in top.children(recursive=True))}
+        self.family |= {top, *top.children(recursive=True)}
 
     def left(self) -> list[str]:
         """Remembered processes that still live, and ports that still listen."""
-        alive = [f"pid {pid}" for pid in self.family if psutil.pid_exists(pid) and _alive(pid)]
+        alive = [f"pid {process.pid}" for process in self.family if _alive(process)]
         listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
         ports = {int(self.environment[f"QBOT_{name}"]) for name in PORTS}
         return alive + [f"port {port}" for port in sorted(ports & listening)]
@@ -191,9 +191,9 @@ class Whole:
         wait_until(lambda: self.value(keys.TRADES_LOG), "a filled trade", TRADE_S, every_s=0.5)
 
 
-def _alive(pid: int) -> bool:
+def _alive(process: psutil.Process) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
@@ -218,6 +218,6 @@ def whole_system(folder: Path) -> Iterator[Whole]:
             except subprocess.TimeoutExpired:
                 whole.process.kill()
         time.sleep(0.2)
-        for pid in whole.family:
-            if psutil.pid_exists(pid) and _alive(pid):
-                os.kill(pid, signal.SIGKILL)
+        for process in whole.family:
+            if _alive(process):
+                process.kill()
