@@ -13,6 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 WORKERS = 2  # each with servers of its own; more than the cores of a small machine would only miss deadlines
 # Real processes by the dozen, and deadlines: one after the other, on one worker, and first, for they take longest.
 STACKS = ("tests/test_end_to_end.py", "tests/chaos/test_one_round.py", "tests/demo/test_run.py", "tests/stack/")
+# Long, and on processes of its own: while it runs, what is short should not wait behind it at the end.
+LONG = ("tests/simulation/",)
 # No test of these leans on its neighbours: each goes to the worker that is free.
 DIVISIBLE = ("tests/test_fuzz_inputs.py",)
 SLOWEST_FILES, WORTH_TELLING_S = 10, 20.0
@@ -34,7 +36,7 @@ class ByFile(LoadScopeScheduling):
 
 def _weight(item: pytest.Item) -> int:
     path = _path(item.nodeid)
-    return 0 if path.startswith(STACKS) else 1 if path in DIVISIBLE else 2
+    return 0 if path.startswith(STACKS) else 1 if path.startswith(LONG) else 2 if path in DIVISIBLE else 3
 
 
 class Told:
