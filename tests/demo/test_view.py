@@ -52,7 +52,7 @@ def test_the_reason_why_nothing_is_traded_stands_at_the_top() -> None:
     closed = replace(samples.TRADING.session, backend_status="MARKET_CLOSED")
     cases = {
         "autotrading:enabled was deleted": replace(samples.TRADING, session=stopped),
-        "the emergency stop is latched: market crash": replace(samples.TRADING, session=latched),
+        "the emergency stop is latched (market crash)": replace(samples.TRADING, session=latched),
         "NOT_JSON: trading_settings": replace(samples.TRADING, session=misconfigured),
         "the market to open at": replace(samples.TRADING, session=closed, market_open=False),
         "the session's trading hours": replace(samples.TRADING, session=closed),
