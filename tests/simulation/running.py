@@ -45,7 +45,7 @@ class Total:
     orders: int = 0
     faults: int = 0
     restored: int = 0
-    short: list[str] = field(default_factory=list)  # days with less than is promised of them
+    short: list[str] = field(default_factory=list)  # days with less than is promised of them; they do not count
     violations: list[tuple[int, str]] = field(default_factory=list)
     struck: Counter[str] = field(default_factory=Counter)
     stops_during: Counter[str] = field(default_factory=Counter)
@@ -60,6 +60,7 @@ class Total:
             over = number < len(one.days) - 1 or not one.violations
             if over and (day.orders < ORDERS_A_DAY or day.faults < FAULTS_A_DAY or day.cycles < 39):
                 self.short.append(f"seed {one.seed}: {day}")
+                continue
             self.days += 1
             self.cycles += day.cycles
             self.orders += day.orders
