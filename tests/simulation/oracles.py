@@ -163,13 +163,20 @@ class Oracles:
             self.broken("I6", f"{name} names no forecast")
 
     def _caps_at_the_venue(self, row: Row, order: Order) -> None:
-        """I5 of what the venue really has."""
+        """I5 of what the venue really has. An exit is never refused for a cap: one decided on after this entry, which
+        arrives before it, does not count against it.
+        """
         config = self._config(row)
+        before = self.committed_at.get(row["client_order_id"], self.kernel.now)
         mine = [(o, self.store.tables[INTENTS].get(o.client_order_id)) for o in self.ours]
         today = [
             (o, r) for o, r in mine if r is not None and r["market_day"] == row["market_day"] and (o.open or o.filled)
         ]
-        today = [(o, r) for o, r in today if r["kind"] != "protection"]
+        today = [
+            (o, r)
+            for o, r in today
+            if r["kind"] == "entry" or (r["kind"] == "exit" and self.committed_at.get(o.client_order_id, 0) <= before)
+        ]
         entries = [o for o, r in today if r["kind"] == "entry" and o.symbol == order.symbol]
         self._cap("max_daily_trades", len(today), config.max_daily_trades, row)
         self._cap("max_position_per_ticker", len(entries), config.max_position_per_ticker, row)
