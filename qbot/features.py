@@ -1,8 +1,9 @@
 """Bars to features and labels, all tickers at once. Pure: a row uses only bars complete at its `known_at`.
 
 Nothing here depends on a price level, a split or a vendor's volume: prices are relative to the row's close, volume to
-the ticker's own median of the sessions before. Bars are expected split-adjusted. Windows are bounded, so that
-`HISTORY_SESSIONS` sessions of bars give the same last row as years of them.
+the ticker's own median of the sessions before. Bars are expected split-adjusted; where they are not, nothing looks back
+across the night of a split. Windows are bounded, so that `HISTORY_SESSIONS` sessions of bars give the same last row as
+years of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from qbot import sectors
+from qbot.limits import TICKER_COLUMNS_MAX
 from qbot.types import BAR_MINUTES
 
 SLOTS = 78  # five-minute bars of a regular session, 09:30 to 16:00 New York
@@ -21,6 +24,8 @@ HISTORY_SESSIONS = 7  # today, the five sessions of the volume median, one to sp
 MARKET_SYMBOL = "SPY"
 SENTIMENT_MAX_AGE = pd.Timedelta(hours=24)
 RETURN_LAGS = (1, 2, 3, 6, 12)
+VOLUME_SESSIONS = 5  # before this one, whose median volume is the ticker's usual one
+SPLIT_LOG_MOVE = np.log(1.45)  # a night beyond it is taken for a split: the smallest, 3 for 2, moves a price by 1.5
 
 FEATURES: tuple[str, ...] = (
     "open",  # open, high, low and prev_close: relative to the close of the row, minus 1
@@ -47,6 +52,8 @@ FEATURES: tuple[str, ...] = (
     "market_return_12",
     "relative_return_3",  # the ticker's return minus the market's
     "relative_return_12",
+    "sector_return_3",  # mean of the other tickers of the ticker's sector; NaN when there is none
+    "sector_return_12",
     "rank_return_3",  # 0..1 among the tickers with a bar at that time
     "rank_return_12",
 )
@@ -69,27 +76,27 @@ class Grid:
 
 
 def feature_names(symbols: Sequence[str]) -> list[str]:
-    """The columns a model is trained on: one `ticker_<SYMBOL>` each, then `FEATURES`."""
-    return [f"ticker_{symbol}" for symbol in symbols] + list(FEATURES)
+    """The columns a model is trained on: one `ticker_<SYMBOL>` each for the first TICKER_COLUMNS_MAX, then `FEATURES`."""
+    return [f"ticker_{symbol}" for symbol in symbols[:TICKER_COLUMNS_MAX]] + list(FEATURES)
 
 
 def build_features(
     bars: pd.DataFrame, symbols: Sequence[str] = (), sentiment: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One row per bar, by time then symbol: symbol, ts, known_at, close, `ticker_<SYMBOL>` of `symbols`, `FEATURES`.
+    """One row per bar, by time then symbol: symbol, ts, known_at, close, then the columns of `feature_names`.
 
     `bars`: symbol, ts (bar start, aware UTC), open, high, low, close, volume. `sentiment`: symbol, time, sentiment.
     Bars outside the regular session are left out. Raises ValueError for naive times or two bars of one ticker and time.
     """
     grid = to_grid(bars)
-    columns = {**_bar_shape(grid), **_returns(grid), **_path_features(grid), **_session_features(grid)}
-    rows = grid.keys.copy()
-    rows["close"] = grid.close[grid.cells]
-    for symbol in symbols:
-        rows[f"ticker_{symbol}"] = (rows["symbol"] == symbol).astype("int8")
-    values = {name: cube[grid.cells] for name, cube in columns.items()}
+    values: dict[str, npt.NDArray[np.float64]] = {}
+    for make in (_bar_shape, _returns, _path_features, _session_features):  # one by one: their cubes are large
+        values |= {name: cube[grid.cells] for name, cube in make(grid).items()}
     values["grok_sentiment"] = _sentiment(grid.keys, sentiment)
-    return pd.concat([rows, pd.DataFrame({name: values[name] for name in FEATURES}, index=rows.index)], axis=1)
+    names = grid.keys["symbol"].to_numpy(dtype=object)
+    tickers = {f"ticker_{symbol}": (names == symbol).astype("int8") for symbol in symbols[:TICKER_COLUMNS_MAX]}
+    columns = {name: grid.keys[name] for name in grid.keys} | {"close": grid.close[grid.cells]} | tickers
+    return pd.DataFrame(columns | {name: values[name] for name in FEATURES}, copy=False)
 
 
 def label_returns(bars: pd.DataFrame, horizon_minutes: int) -> pd.DataFrame:
@@ -138,9 +145,11 @@ def to_grid(bars: pd.DataFrame) -> Grid:
 
 def _bar_shape(grid: Grid) -> dict[str, Cube]:
     """The bar itself, free of its price level and of the vendor's way to count volume."""
-    prev_close = _previous_session(_last_known(grid.close)[:, -1])
-    day_medians = _nanmedian(grid.volume)
-    usual = pd.DataFrame(day_medians).shift(1).rolling(5, min_periods=1).median().to_numpy()[:, None, :]
+    last_close, first_open = pd.DataFrame(_last_known(grid.close)[:, -1]), _first_known(grid.open)
+    seen_before = last_close.ffill().to_numpy()  # also where the ticker missed the session before
+    split = np.abs(np.log(first_open / _previous_session(seen_before))) > SPLIT_LOG_MOVE  # NaN compares false
+    prev_close = np.where(split, np.nan, _previous_session(last_close.to_numpy()))
+    usual = _usual_volume(grid.volume, split[:, 0, :])
     with np.errstate(divide="ignore", invalid="ignore"):
         volume = np.log(np.where(grid.volume > 0, grid.volume, np.nan) / np.where(usual > 0, usual, np.nan))
     return {
@@ -149,8 +158,18 @@ def _bar_shape(grid: Grid) -> dict[str, Cube]:
         "low": grid.low / grid.close - 1.0,
         "prev_close": prev_close / grid.close - 1.0,
         "volume": volume,
-        "overnight_return": np.broadcast_to(_first_known(grid.open) / prev_close - 1.0, grid.close.shape),
+        "overnight_return": np.broadcast_to(first_open / prev_close - 1.0, grid.close.shape),
     }
+
+
+def _usual_volume(volume: Cube, split: npt.NDArray[np.bool_]) -> Cube:
+    """Median of the session medians before, since the last split at most: shares before it are other shares."""
+    day_medians, splits = _nanmedian(volume), np.cumsum(split, axis=0)
+    before = np.full((VOLUME_SESSIONS, *day_medians.shape), np.nan)
+    for back in range(1, min(VOLUME_SESSIONS, len(day_medians) - 1) + 1):
+        same_shares = splits[back:] == splits[:-back]
+        before[back - 1, back:] = np.where(same_shares, day_medians[:-back], np.nan)
+    return _nanmedian(before.transpose(1, 0, 2))[:, None, :]
 
 
 def _returns(grid: Grid) -> dict[str, Cube]:
@@ -161,10 +180,11 @@ def _returns(grid: Grid) -> dict[str, Cube]:
     for lag in (1, 3, 12):
         market = _market(own[lag], grid.symbols)
         out[f"market_return_{lag}"] = np.broadcast_to(market, grid.close.shape)
-        if lag > 1:
+        if lag in (3, 12):
             present = np.where(np.isnan(grid.close), np.nan, own[lag])
             ranks = _flat(present).rank(axis=1, pct=True)
             out[f"relative_return_{lag}"] = own[lag] - market
+            out[f"sector_return_{lag}"] = _sector(own[lag], grid.symbols)
             out[f"rank_return_{lag}"] = ranks.to_numpy().reshape(grid.close.shape)
     return out
 
@@ -261,3 +281,17 @@ def _market(returns: Cube, symbols: tuple[str, ...]) -> Cube:
     count = (~np.isnan(returns)).sum(axis=2, keepdims=True)
     mean: Cube = np.nansum(returns, axis=2, keepdims=True) / np.where(count > 0, count, np.nan)
     return mean
+
+
+def _sector(returns: Cube, symbols: tuple[str, ...]) -> Cube:
+    """For each ticker the mean return of the others of its sector, NaN where there is none."""
+    out = np.full_like(returns, np.nan)
+    names = [sectors.of(symbol) for symbol in symbols]
+    for sector in set(names) - {None}:
+        members = [at for at, name in enumerate(names) if name == sector]
+        own = returns[:, :, members]
+        there = ~np.isnan(own)
+        count = there.sum(axis=2, keepdims=True) - there
+        others = np.nansum(own, axis=2, keepdims=True) - np.nan_to_num(own)
+        out[:, :, members] = others / np.where(count > 0, count, np.nan)
+    return out

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qbot.features import FEATURES, HISTORY_SESSIONS, build_features, feature_names, label_returns, latest_rows
+from qbot.limits import TICKER_COLUMNS_MAX
 from tests.support.made_up_market import SLOTS, made_up_bars
 
-SYMBOLS = ("AAA", "BBB", "SPY")
+SYMBOLS = ("AAA", "AAPL", "MSFT", "SPY")  # two of them in one sector
 BARS = made_up_bars(SYMBOLS, sessions=10, seed=1)
 SENTIMENT = pd.DataFrame(
     {
-        "symbol": ["AAA", "AAA", "BBB"],
+        "symbol": ["AAA", "AAA", "AAPL"],
         "time": pd.to_datetime(["2025-03-05 15:02", "2025-03-10 16:00", "2025-03-11 14:31"], utc=True),
         "sentiment": [0.4, -0.2, 0.9],
     }
@@ -71,7 +72,9 @@ def test_a_few_sessions_of_history_give_the_same_last_row_as_all_of_it() -> None
     short = BARS[BARS["ts"].dt.date >= days[-HISTORY_SESSIONS]]
     whole, few = latest_rows(build(BARS)), latest_rows(build(short))
     pd.testing.assert_frame_equal(whole, few, rtol=1e-7, atol=1e-10)
-    assert whole[list(set(FEATURES) - {"grok_sentiment"})].notna().all(axis=None)
+    known = [name for name in FEATURES if name != "grok_sentiment" and not name.startswith("sector_")]
+    assert whole[known].notna().all(axis=None)
+    assert whole["sector_return_3"].notna().tolist() == [False, True, True, False], "alone, or without a sector"
 
 
 def test_neither_a_price_level_nor_a_vendors_way_to_count_volume_changes_a_feature() -> None:
@@ -83,10 +86,42 @@ def test_neither_a_price_level_nor_a_vendors_way_to_count_volume_changes_a_featu
     )
 
 
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_another_vendors_count_or_a_split_of_one_ticker_changes_no_feature_of_any(symbol: str) -> None:
+    other = BARS.astype({"volume": float})
+    of_it = other["symbol"] == symbol
+    other.loc[of_it, "volume"] *= 1.7
+    other.loc[of_it, ["open", "high", "low", "close"]] /= 20.0
+    pd.testing.assert_frame_equal(build(BARS)[list(FEATURES)], build(other)[list(FEATURES)], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("missed", [False, True])
+@pytest.mark.parametrize("ratio", [20.0, 2.0, 1.5, 0.1])
+def test_nothing_looks_back_across_the_night_of_a_split(ratio: float, missed: bool) -> None:
+    day = 6
+    aaa = np.flatnonzero(BARS["symbol"] == "AAA")
+    split = BARS.astype({"volume": float})
+    split.loc[aaa[day * SLOTS :], ["open", "high", "low", "close"]] /= ratio
+    split.loc[aaa[day * SLOTS :], "volume"] *= ratio
+    split = split.drop(index=aaa[(day - 1) * SLOTS : day * SLOTS]) if missed else split
+    rows = build(split).query("symbol == 'AAA'").reset_index(drop=True)
+    first = (day - missed) * SLOTS
+    on_the_day = rows[first : first + SLOTS]
+    assert on_the_day[["prev_close", "overnight_return", "volume"]].isna().all(axis=None)
+    untouched = build(BARS).query("symbol == 'AAA'").reset_index(drop=True)
+    names = [name for name in FEATURES if name not in ("prev_close", "overnight_return", "volume")]
+    expected = untouched.loc[day * SLOTS : day * SLOTS + SLOTS - 1, names].reset_index(drop=True)
+    if not missed:
+        pd.testing.assert_frame_equal(on_the_day[names].reset_index(drop=True), expected, rtol=1e-9, atol=1e-9)
+    later = rows["volume"][first + SLOTS]
+    own = split.loc[aaa[day * SLOTS :], "volume"].to_numpy()
+    assert later == pytest.approx(np.log(own[SLOTS] / np.median(own[:SLOTS])))
+
+
 def test_no_return_reaches_across_the_night_but_the_one_named_so() -> None:
     rows = build(BARS)
     first = rows[rows["time_of_day"] == 1 / SLOTS]
-    assert len(first) == 30
+    assert len(first) == 40
     assert first[[f"return_{lag}" for lag in (1, 2, 3, 6, 12)]].isna().all(axis=None)
     aaa = BARS[BARS["symbol"] == "AAA"].reset_index(drop=True)
     gap = aaa["open"][SLOTS] / aaa["close"][SLOTS - 1] - 1.0
@@ -105,7 +140,7 @@ def test_a_bar_is_known_when_it_ends_and_its_shape_is_relative_to_its_close() ->
     seen = aaa[:21]
     vwap = ((seen["high"] + seen["low"] + seen["close"]) / 3 * seen["volume"]).sum() / seen["volume"].sum()
     assert row["vwap_distance"] == pytest.approx(aaa["close"][20] / vwap - 1.0)
-    assert row["ticker_AAA"] == 1 and row["ticker_BBB"] == 0
+    assert row["ticker_AAA"] == 1 and row["ticker_AAPL"] == 0
 
 
 def test_volume_is_measured_against_the_tickers_own_earlier_sessions() -> None:
@@ -124,6 +159,22 @@ def test_the_market_is_spy_or_else_the_mean_of_the_tickers() -> None:
     mean = without.groupby("ts")["return_3"].mean()
     seen = without[without["symbol"] == "AAA"].set_index("ts")["market_return_3"]
     pd.testing.assert_series_equal(seen, mean, check_names=False)
+
+
+def test_the_sectors_return_is_that_of_the_other_tickers_in_it() -> None:
+    symbols = ("AAPL", "MSFT", "NVDA", "XOM", "ZZZ")
+    bars = made_up_bars(symbols, sessions=2, seed=4).drop(index=30)
+    rows = build_features(bars).set_index(["symbol", "ts"])
+    others = (rows.loc["MSFT", "return_3"] + rows.loc["NVDA", "return_3"]) / 2
+    seen = rows.loc["AAPL", "sector_return_3"]
+    pd.testing.assert_series_equal(seen, others[seen.index], check_names=False, check_freq=False)
+    assert rows.loc[["XOM", "ZZZ"], ["sector_return_3", "sector_return_12"]].isna().all(axis=None)
+
+
+def test_ticker_columns_are_bounded() -> None:
+    many = [f"T{number}" for number in range(TICKER_COLUMNS_MAX + 3)]
+    names = [name for name in build_features(BARS, many) if name.startswith("ticker_")]
+    assert names == feature_names(many)[:TICKER_COLUMNS_MAX] == [f"ticker_{name}" for name in many[:TICKER_COLUMNS_MAX]]
 
 
 def test_sentiment_counts_from_its_time_on_and_for_a_day() -> None:
