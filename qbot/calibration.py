@@ -1,95 +1,124 @@
-"""From a predicted return to a confidence and an interval, by what happened on days the model never saw. Pure."""
+"""From a predicted return to a confidence and intervals, by what happened on days the model never saw. Pure."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+
+from qbot.expected_move import ExpectedMove
 
 Array = npt.NDArray[np.float64]
 
-INTERVAL_SHARE = 0.8  # of outcomes that the interval is meant to hold
-_NEWTON_STEPS = 30
-_SLOPE_MAX = 10.0
+SHARE, WIDE_SHARE = 0.80, 0.95  # of outcomes that the interval, and the wide one, are meant to hold
+TRACKING_RATE = 0.1  # a day with 30 instead of 20 of 100 outcomes outside widens the next day's interval by 1 %
+TRACKED_MAX = 2.0  # an interval is at most doubled or halved; beyond that the artifact is no longer to be believed
+LOGIT_MAX = 10.0
 
 
 @dataclass(frozen=True)
 class Calibration:
     """How far one artifact's forecasts can be trusted. Plain numbers, stored as JSON beside the predictor.
 
-    Confidence is P(the direction is right) = 1 / (1 + exp(-slope × |predicted| / scale)), the form it has for a
-    normal return around a known mean. `slope` is the fitted one less its standard error, at least 0: chance cannot
-    pass for confidence. Larger predictions than `ratio_max` × scale were not seen and count as that.
-    The interval is predicted + quantile × the row's own volatility over the horizon.
+    P(up) = 1 / (1 + exp(-(lean + slope × predicted / scale))). Both numbers are the fitted ones less what may be
+    chance: the slope less its standard error, and at least 0; the lean shrunk by its own uncertainty (James-Stein).
+    Predictions larger than `ratio_max` × scale were not seen and count as that. The intervals are predicted ±
+    quantile × the expected move of the row: split conformal prediction with normalised scores (Lei et al. 2018).
     """
 
     horizon_minutes: int
+    lean: float
     slope: float
     slope_fitted: float
     slope_error: float
     scale: float
     ratio_max: float
-    low_quantile: float
-    high_quantile: float
-    typical_volatility: float
+    move: ExpectedMove
+    quantile: float
+    wide_quantile: float
     rows: int
     sessions: int
 
-    def confidence(self, predicted: Array) -> Array:
-        """Probability that the direction is right, 0.5 to 1."""
-        ratio = np.minimum(np.abs(predicted) / self.scale, self.ratio_max)
-        return np.asarray(1.0 / (1.0 + np.exp(-self.slope * ratio)), dtype=float)
+    def up(self, predicted: Array) -> Array:
+        """Probability that the price rises."""
+        ratio = np.clip(predicted / self.scale, -self.ratio_max, self.ratio_max)
+        return np.asarray(1.0 / (1.0 + np.exp(-(self.lean + self.slope * ratio))), dtype=float)
 
-    def interval(self, predicted: Array, volatility: Array) -> tuple[Array, Array]:
-        """Low and high return of the 80 % interval. `volatility` is the one-bar `realised_vol_78`; NaN = the usual."""
-        spread = np.where(np.isfinite(volatility), volatility, self.typical_volatility)
-        return predicted + self.low_quantile * spread, predicted + self.high_quantile * spread
+    def confidence(self, predicted: Array) -> Array:
+        """Probability that the direction is right; under a half where the market leans against it more."""
+        up = self.up(predicted)
+        return np.where(predicted > 0, up, np.where(predicted < 0, 1.0 - up, 0.5))
+
+    def interval(
+        self, predicted: Array, rows: pd.DataFrame, factor: float = 1.0, *, wide: bool = False
+    ) -> tuple[Array, Array]:
+        """Low and high return of the 80 % interval, or of the 95 % one. `factor`: see `width_factor`."""
+        half = (self.wide_quantile if wide else self.quantile) * factor * self.move.of(rows)
+        return predicted - half, predicted + half
 
 
 def fit_calibration(
-    horizon_minutes: int, predicted: Array, actual: Array, volatility: Array, sessions: npt.NDArray[np.object_]
+    horizon_minutes: int,
+    move: ExpectedMove,
+    predicted: Array,
+    actual: Array,
+    rows: pd.DataFrame,
+    sessions: npt.NDArray[np.object_],
 ) -> Calibration:
     """Fit on rows of unseen sessions; `sessions` names each row's, since rows of one day are not independent."""
     scale = float(np.std(predicted))
     scale = scale if scale > 0 else 1.0
+    ratio_max = float(np.quantile(np.abs(predicted) / scale, 0.99))
     moved = actual != 0.0
-    ratio = np.abs(predicted) / scale
-    ratio_max = float(np.quantile(ratio, 0.99))
-    hit = (np.sign(predicted) == np.sign(actual)).astype(float)
-    slope, error = _slope(np.minimum(ratio, ratio_max)[moved], hit[moved], sessions[moved])
-    typical = float(np.nanmedian(volatility)) if np.isfinite(volatility).any() else float(np.std(actual))
-    typical = typical if typical > 0 else 1e-6
-    spread = np.where(np.isfinite(volatility) & (volatility > 0), volatility, typical)
-    low, high = np.quantile((actual - predicted) / spread, [(1 - INTERVAL_SHARE) / 2, (1 + INTERVAL_SHARE) / 2])
+    ratio = np.clip(predicted / scale, -ratio_max, ratio_max)
+    lean, lean_error, slope, slope_error = _logit(ratio[moved], actual[moved] > 0, sessions[moved])
+    scores = np.abs(actual - predicted) / move.of(rows)
+    quantile, wide_quantile = np.quantile(scores, [SHARE, WIDE_SHARE], method="higher")
     return Calibration(
         horizon_minutes=horizon_minutes,
-        slope=float(np.clip(slope - error, 0.0, _SLOPE_MAX)),
+        lean=lean * max(0.0, 1.0 - (lean_error / lean) ** 2) if lean else 0.0,
+        slope=max(slope - slope_error, 0.0),
         slope_fitted=slope,
-        slope_error=error,
+        slope_error=slope_error,
         scale=scale,
         ratio_max=ratio_max,
-        low_quantile=float(low),
-        high_quantile=float(high),
-        typical_volatility=typical,
+        move=move,
+        quantile=float(quantile),
+        wide_quantile=float(wide_quantile),
         rows=len(actual),
         sessions=len(set(sessions)),
     )
 
 
-def _slope(ratio: Array, hit: Array, sessions: npt.NDArray[np.object_]) -> tuple[float, float]:
-    """Logistic slope through the origin and its standard error, clustered by session (sandwich estimator)."""
-    if not len(ratio) or not ratio.any():
-        return 0.0, 0.0
-    slope = 0.0
-    for _ in range(_NEWTON_STEPS):
-        right = 1.0 / (1.0 + np.exp(-slope * ratio))
-        curvature = float(np.sum(ratio**2 * right * (1.0 - right))) + 1e-9
-        step = float(np.sum(ratio * (hit - right))) / curvature
-        slope = float(np.clip(slope + np.clip(step, -1.0, 1.0), -_SLOPE_MAX, _SLOPE_MAX))
-    right = 1.0 / (1.0 + np.exp(-slope * ratio))
-    scores = ratio * (hit - right)
-    clusters = np.unique(sessions.astype(str), return_inverse=True)[1]
-    per_session = np.bincount(clusters, weights=scores)
-    curvature = float(np.sum(ratio**2 * right * (1.0 - right))) + 1e-9
-    return slope, float(np.sqrt(np.sum(per_session**2)) / curvature)
+def width_factor(outside: Sequence[float]) -> float:
+    """What to multiply the intervals with after days on which these shares of outcomes lay outside the 80 % one.
+
+    `outside` is of finished days, oldest first. Quantile tracking (Angelopoulos, Candès and Tibshirani 2023, "Conformal
+    PID control for time series prediction"): whatever the market does, in the long run the share outside is 20 %.
+    """
+    bound = math.log(TRACKED_MAX)
+    tracked = 0.0
+    for share in outside:
+        tracked = min(bound, max(-bound, tracked + TRACKING_RATE * (share - (1.0 - SHARE))))
+    return math.exp(tracked)
+
+
+def _logit(
+    ratio: Array, up: npt.NDArray[np.bool_], sessions: npt.NDArray[np.object_]
+) -> tuple[float, float, float, float]:
+    """Logistic regression of `up` on the ratio: lean, its error, slope, its error, clustered by session."""
+    days = np.unique(sessions.astype(str), return_inverse=True)[1]
+    if len(ratio) < 2 or up.all() or not up.any() or len(np.unique(days)) < 2:
+        return 0.0, 0.0, 0.0, 0.0
+    import statsmodels.api as sm  # late: it takes seconds to import, and only training fits
+
+    design = np.column_stack([np.ones(len(ratio)), ratio][: 2 if np.ptp(ratio) > 0 else 1])
+    binomial = sm.GLM(up.astype(float), design, family=sm.families.Binomial())
+    fitted = binomial.fit(cov_type="cluster", cov_kwds={"groups": days})
+    lean, slope = (*np.clip(np.nan_to_num(fitted.params), -LOGIT_MAX, LOGIT_MAX), 0.0)[:2]
+    lean_error, slope_error = (*np.nan_to_num(fitted.bse, nan=LOGIT_MAX), 0.0)[:2]
+    return float(lean), float(lean_error), float(slope), float(slope_error)

@@ -17,14 +17,14 @@ import pandas as pd
 
 from qbot import sectors
 from qbot.limits import TICKER_COLUMNS_MAX
-from qbot.types import BAR_MINUTES
+from qbot.types import BAR_MINUTES, SLOTS
 
-SLOTS = 78  # five-minute bars of a regular session, 09:30 to 16:00 New York
 HISTORY_SESSIONS = 7  # today, the five sessions of the volume median, one to spare for a session a ticker missed
 MARKET_SYMBOL = "SPY"
 SENTIMENT_MAX_AGE = pd.Timedelta(hours=24)
 RETURN_LAGS = (1, 2, 3, 6, 12)
 VOLUME_SESSIONS = 5  # before this one, whose median volume is the ticker's usual one
+WEEK_SESSIONS = 5
 SPLIT_LOG_MOVE = np.log(1.45)  # a night beyond it is taken for a split: the smallest, 3 for 2, moves a price by 1.5
 
 FEATURES: tuple[str, ...] = (
@@ -39,6 +39,8 @@ FEATURES: tuple[str, ...] = (
     "overnight_return",  # first open against the close of the session before
     "realised_vol_12",  # root mean square of one-bar log returns
     "realised_vol_78",
+    "realised_vol_week",  # of the five sessions before
+    "market_vol_12",  # the median realised_vol_12 of the tickers with a bar at that time
     "rsi_14",  # 0..1, simple averages (Cutler), so that its memory is bounded
     "bollinger_20",  # distance from the mean in units of two standard deviations
     "sma_distance_12",
@@ -76,7 +78,7 @@ class Grid:
 
 
 def feature_names(symbols: Sequence[str]) -> list[str]:
-    """The columns a model is trained on: one `ticker_<SYMBOL>` each for the first TICKER_COLUMNS_MAX, then `FEATURES`."""
+    """What a model is trained on: one `ticker_<SYMBOL>` each of the first TICKER_COLUMNS_MAX, then `FEATURES`."""
     return [f"ticker_{symbol}" for symbol in symbols[:TICKER_COLUMNS_MAX]] + list(FEATURES)
 
 
@@ -200,9 +202,11 @@ def _path_features(grid: Grid) -> dict[str, Cube]:
     gains = step.clip(lower=0.0).rolling(14, min_periods=7).sum()
     moves = step.abs().rolling(14, min_periods=7).sum()
     macd = mean[12] - mean[26]
+    square = step**2
+    last_hour = square.rolling(12, min_periods=6).mean().clip(lower=0.0) ** 0.5
     frames: dict[str, pd.DataFrame] = {
-        "realised_vol_12": (step**2).rolling(12, min_periods=6).mean().clip(lower=0.0) ** 0.5,
-        "realised_vol_78": (step**2).rolling(78, min_periods=20).mean().clip(lower=0.0) ** 0.5,
+        "realised_vol_12": last_hour,
+        "realised_vol_78": square.rolling(78, min_periods=20).mean().clip(lower=0.0) ** 0.5,
         "rsi_14": (gains / moves.where(moves > 1e-12)).clip(0.0, 1.0),
         "bollinger_20": (path - mean[20]) / (2.0 * spread),
         "sma_distance_12": path - mean[12],
@@ -210,7 +214,20 @@ def _path_features(grid: Grid) -> dict[str, Cube]:
         "macd": macd,
         "macd_signal_gap": macd - macd.rolling(9, min_periods=4).mean(),
     }
-    return {name: frame.to_numpy().reshape(grid.close.shape) for name, frame in frames.items()}
+    cubes = {name: frame.to_numpy().reshape(grid.close.shape) for name, frame in frames.items()}
+    market = last_hour.where(step.notna()).median(axis=1).to_numpy().reshape(*grid.close.shape[:2], 1)
+    cubes["market_vol_12"] = np.broadcast_to(market, grid.close.shape)
+    cubes["realised_vol_week"] = np.broadcast_to(_week_vol(step_cube), grid.close.shape)
+    return cubes
+
+
+def _week_vol(steps: Cube) -> Cube:
+    """Root mean square of the one-bar returns of the sessions before, shape (sessions, 1, symbols)."""
+    there = ~np.isnan(steps)
+    count = there.sum(axis=1)
+    daily = pd.DataFrame(np.nansum(steps**2, axis=1) / np.where(count > 0, count, np.nan))
+    week: Cube = np.sqrt(daily.shift(1).rolling(WEEK_SESSIONS, min_periods=1).mean().to_numpy())
+    return week[:, None, :]
 
 
 def _session_features(grid: Grid) -> dict[str, Cube]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -50,24 +51,25 @@ def forecasts(
     artifact_ids: Mapping[int, str],
     skilled: Mapping[int, bool],
     issued_at: datetime,
+    width_factors: Mapping[int, float] = MappingProxyType({}),
     prices: Mapping[str, float] | None = None,
     make_id: MakeId = forecast_id,
 ) -> Batch:
-    """`predicted[horizon]` holds one return (fraction) a row; rows have symbol, close and `realised_vol_78`.
+    """`predicted[horizon]` holds one return (fraction) a row; rows are of `build_features`.
 
-    The current price is that of `prices`, else the row's close. Predictions that are not finite or beyond
-    RETURN_MAX_PCT, and prices that are not positive, give no forecast and are counted in `dropped`.
+    `width_factors`: see `calibration.width_factor`; 1 where none is given. The current price is that of `prices`, else
+    the row's close. Predictions that are not finite or beyond RETURN_MAX_PCT, and prices that are not positive, give no
+    forecast and are counted in `dropped`.
     """
     symbols = rows["symbol"].astype(str).tolist()
     closes = rows["close"].to_numpy(dtype=float)
     current = np.array([prices.get(s, np.nan) for s in symbols]) if prices is not None else closes
-    volatility = rows["realised_vol_78"].to_numpy(dtype=float)
     issued: list[Forecast] = []
     for horizon, returns in predicted.items():
         calibration = calibrations[horizon]
         usable = (np.abs(returns) <= RETURN_MAX_PCT) & np.isfinite(current) & (current > 0)  # NaN compares false
         confidence = calibration.confidence(returns)
-        low, high = calibration.interval(returns, volatility)
+        low, high = calibration.interval(returns, rows, width_factors.get(horizon, 1.0))
         for at in np.flatnonzero(usable):
             issued.append(
                 Forecast(

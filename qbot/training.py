@@ -17,6 +17,7 @@ from qbot import clock
 from qbot.artifacts import RECORD_FILE, folder_sha256, model_input
 from qbot.calibration import fit_calibration
 from qbot.errors import TrainingFailed
+from qbot.expected_move import fit_expected_move
 from qbot.features import build_features, label_returns
 from qbot.skill import measure
 from qbot.splits import SESSIONS_MIN, Split, parts, split_sessions
@@ -158,9 +159,10 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
     calibrated, tested = (predict_returns(predictor, each, prepared.included) for each in (calibrate, test))
     calibration = fit_calibration(
         horizon,
+        fit_expected_move(fit, fit[LABEL].to_numpy(dtype=float)),
         calibrated,
         calibrate[LABEL].to_numpy(dtype=float),
-        calibrate["realised_vol_78"].to_numpy(dtype=float),
+        calibrate,
         calibrate["session"].to_numpy(dtype=object),
     )
     metrics = measure(

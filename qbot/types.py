@@ -15,6 +15,7 @@ from typing import Any
 
 HORIZONS_MINUTES: tuple[int, ...] = (15, 30, 60)
 BAR_MINUTES = 5
+SLOTS = 78  # five-minute bars of a regular session, 09:30 to 16:00 New York
 
 
 class Side(StrEnum):
