@@ -76,7 +76,7 @@ class Grid:
 
 
 def feature_names(symbols: Sequence[str]) -> list[str]:
-    """The columns a model is trained on: one `ticker_<SYMBOL>` each for the first TICKER_COLUMNS_MAX, then `FEATURES`."""
+    """What a model is trained on: one `ticker_<SYMBOL>` each for the first TICKER_COLUMNS_MAX, then `FEATURES`."""
     return [f"ticker_{symbol}" for symbol in symbols[:TICKER_COLUMNS_MAX]] + list(FEATURES)
 
 
