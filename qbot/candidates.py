@@ -13,9 +13,8 @@ from qbot.features import SLOTS
 
 Array = npt.NDArray[np.float64]
 
-# The first two and the ensemble must be there; the others may be left out for want of time or memory.
-REQUIRED = ("LightGBMShallow", "LightGBMRandom", "WeightedEnsemble_L2")
-OPTIONAL = ("ExtraTrees", "LinearModel")
+REQUIRED = ("LightGBMShallow", "WeightedEnsemble_L2")
+OPTIONAL = ("LightGBMRandom", "ExtraTrees", "LinearModel")  # left out where time or memory do not suffice
 TIME_SHARE = 0.5  # of what is left: so that a slow model cannot leave the next ones without time
 
 VOLATILITY_RATIO_MAX = 3.0  # between a row's volatility and the typical one: beyond it one calm ticker weighs too much

@@ -25,7 +25,7 @@ NOW = datetime(2025, 4, 1, 20, 0, tzinfo=UTC)
 
 
 def request_in(folder: Path, horizons: tuple[int, ...] = (15,)) -> TrainingRequest:
-    return TrainingRequest(SYMBOLS, folder, NOW, "manual", seconds_per_horizon=20, min_rows=150, horizons=horizons)
+    return TrainingRequest(SYMBOLS, folder, NOW, "manual", seconds_per_horizon=60, min_rows=150, horizons=horizons)
 
 
 def trained(

@@ -178,7 +178,7 @@ def made_bars(symbols: tuple[str, ...], sessions: int) -> pd.DataFrame:
     """A random walk of each ticker, in whole sessions from 3 March 2025 on."""
     random = np.random.default_rng(1)
     days = pd.bdate_range("2025-03-03", periods=sessions, tz="America/New_York")
-    start = (days + pd.Timedelta(minutes=570)).tz_convert("UTC").to_numpy()
+    start = (days + pd.Timedelta(minutes=570)).tz_convert("UTC").tz_localize(None).to_numpy()
     times = (start[:, None] + np.arange(SLOTS) * np.timedelta64(5, "m")).ravel()
     shape = (len(symbols), len(times))
     close = 100.0 * np.exp(np.cumsum(random.normal(0.0, 0.001, shape), axis=1))
