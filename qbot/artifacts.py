@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,9 @@ import pandas as pd
 
 from qbot.calibration import Calibration
 from qbot.errors import ArtifactError
-from qbot.features import FEATURES
+from qbot.features import FEATURES, feature_names
+from qbot.inference import Predict, fastest
+from qbot.limits import TICKER_COLUMNS_MAX
 from qbot.training_types import RECORD, ArtifactRecord
 
 RECORD_FILE = "artifact.json"
@@ -29,7 +31,7 @@ class Artifact:
 
     artifact_id: str
     record: ArtifactRecord
-    _predictor: Any
+    _predict: Predict
 
     @property
     def calibration(self) -> Calibration:
@@ -46,27 +48,41 @@ class Artifact:
 
         Raises ArtifactError when a feature is missing or the predictor breaks.
         """
-        missing = set(FEATURES) - set(rows.columns)
-        if missing:
-            raise ArtifactError(f"{self.artifact_id} lacks the features {sorted(missing)}")
-        known = rows["symbol"].isin(self.record.symbols).to_numpy()
-        returns = np.full(len(rows), np.nan)
-        if known.any():
-            returns[known] = self._returns(model_input(rows[known], self.record.symbols))
-        return returns
+        return predict_all({0: self}, rows)[0]
 
     def _returns(self, inputs: pd.DataFrame) -> npt.NDArray[np.float64]:
         try:
-            return np.asarray(self._predictor.predict(inputs, as_pandas=False), dtype=float)
+            return self._predict(inputs)
         except Exception as error:
             raise ArtifactError(f"{self.artifact_id} cannot predict: {error}") from error
 
 
+def predict_all(artifacts: Mapping[int, Artifact], rows: pd.DataFrame) -> dict[int, npt.NDArray[np.float64]]:
+    """What each artifact's `predict` says; those that were trained on the same tickers share one input."""
+    missing = set(FEATURES) - set(rows.columns)
+    if missing:
+        names = ", ".join(artifact.artifact_id for artifact in artifacts.values())
+        raise ArtifactError(f"for {names} the rows lack the features {sorted(missing)}")
+    inputs: dict[tuple[str, ...], tuple[npt.NDArray[np.bool_], pd.DataFrame]] = {}
+    found = {}
+    for key, artifact in artifacts.items():
+        symbols = artifact.record.symbols
+        if symbols not in inputs:
+            known = rows["symbol"].isin(symbols).to_numpy()
+            inputs[symbols] = known, model_input(rows[known], symbols)
+        known, of_known = inputs[symbols]
+        found[key] = np.full(len(rows), np.nan)
+        if known.any():
+            found[key][known] = artifact._returns(of_known)
+    return found
+
+
 def model_input(rows: pd.DataFrame, symbols: tuple[str, ...]) -> pd.DataFrame:
-    """The columns a predictor is trained on and asked with: one `ticker_<SYMBOL>` each, then the features."""
+    """The columns of `feature_names`, which a predictor is trained on and asked with; features as float32."""
     names = rows["symbol"].to_numpy(dtype=object)
-    tickers = {f"ticker_{symbol}": (names == symbol).astype("int8") for symbol in symbols}
-    return pd.concat([pd.DataFrame(tickers, index=rows.index), rows[list(FEATURES)]], axis=1)
+    tickers = {f"ticker_{symbol}": (names == symbol).astype("int8") for symbol in symbols[:TICKER_COLUMNS_MAX]}
+    features = {name: rows[name].to_numpy(dtype="float32") for name in FEATURES}
+    return pd.DataFrame(tickers | features, index=rows.index)
 
 
 def folder_sha256(path: Path) -> str:
@@ -117,6 +133,7 @@ def _read(path: Path, sha256: str) -> Artifact:
         record = RECORD.validate_json((path / RECORD_FILE).read_bytes())
         predictor = TabularPredictor.load(str(path), verbosity=0)
         predictor.persist(models="best", max_memory=None)
+        predict = fastest(predictor, feature_names(record.symbols))
     except Exception as error:
         raise ArtifactError(f"the artifact at {path} cannot be loaded: {error}") from error
-    return Artifact(f"h{record.horizon_minutes}-{sha256[:16]}", record, predictor)
+    return Artifact(f"h{record.horizon_minutes}-{sha256[:16]}", record, predict)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -41,7 +42,12 @@ class Matured:
 
 def forecast_id(symbol: str, horizon_minutes: int, issued_at: datetime) -> str:
     """The same for the same symbol, horizon and second: a repeated tick makes no second forecast."""
-    return f"{symbol}:{horizon_minutes}:{issued_at:%Y%m%dT%H%M%S}"
+    return f"{symbol}:{horizon_minutes}:{_second(issued_at, issued_at.tzinfo)}"
+
+
+@lru_cache(maxsize=8)  # formatting a time takes as long as the rest of a forecast, and thousands share it
+def _second(at: datetime, zone: tzinfo | None) -> str:  # one moment is equal in all zones, and not written the same
+    return f"{at:%Y%m%dT%H%M%S}"
 
 
 def forecasts(
@@ -70,18 +76,20 @@ def forecasts(
         usable = (np.abs(returns) <= RETURN_MAX_PCT) & np.isfinite(current) & (current > 0)  # NaN compares false
         confidence = calibration.confidence(returns)
         low, high = calibration.interval(returns, rows, width_factors.get(horizon, 1.0))
-        for at in np.flatnonzero(usable):
+        # As plain numbers: thousands of forecasts are made of them one by one.
+        now, returns, low, high, confidence = (each.tolist() for each in (current, returns, low, high, confidence))
+        for at in np.flatnonzero(usable).tolist():
             issued.append(
                 Forecast(
                     forecast_id=make_id(symbols[at], horizon, issued_at),
                     symbol=symbols[at],
                     horizon_minutes=horizon,
                     issued_at=issued_at,
-                    current_price_usd=float(current[at]),
-                    return_pct=float(returns[at]),
-                    low_return_pct=float(low[at]),
-                    high_return_pct=float(high[at]),
-                    confidence=float(confidence[at]),
+                    current_price_usd=now[at],
+                    return_pct=returns[at],
+                    low_return_pct=low[at],
+                    high_return_pct=high[at],
+                    confidence=confidence[at],
                     artifact_id=artifact_ids[horizon],
                     skilled=skilled[horizon],
                 )

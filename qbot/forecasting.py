@@ -61,7 +61,7 @@ def forecast(rt: Runtime, now: datetime) -> list[Forecast]:
         group = rows[rows["known_at"] == known_at]
         batch = stage.forecasts(
             group.reset_index(drop=True),
-            {horizon: artifact.predict(group) for horizon, artifact in loaded.items()},
+            artifacts.predict_all(loaded, group),
             {horizon: artifact.calibration for horizon, artifact in loaded.items()},
             {horizon: standing[horizon]["artifact_id"] for horizon in loaded},
             {horizon: artifact.skilled for horizon, artifact in loaded.items()},

@@ -73,9 +73,9 @@ CASH_TOLERANCE_USD = Decimal("0.01")
 # Training.
 TRAINING_MIN_ROWS = 150  # documented: a ticker with fewer usable rows is left out
 TRAINING_LIMIT_S = 900.0  # a training that has not ended by then hangs
-FIT_ROWS_MAX = 600_000  # more are thinned: two cores fit these in a minute a horizon, and neighbours tell the same
-TREE_ROWS_MAX = 50_000  # of each extra tree: fifty leaves of a thousand rows each
-TRAINING_MEMORY_GB = 4.0  # AutoGluon leaves out what would not fit; the machine also runs Postgres and the workers
+FIT_ROWS_MAX = 400_000  # more are thinned: labels of neighbouring rows overlap threefold and more, time does not
+TREE_ROWS_MAX = 50_000  # of each extra tree: twenty leaves of 2,500 rows, in seconds
+TRAINING_MEMORY_GB = 6.0  # of the process: what would not fit beside two million rows is left out
 TICKER_COLUMNS_MAX = 50  # `ticker_<SYMBOL>`: 5,000 of them were 25 million cells, and no row count would fill them
 
 # Orders.

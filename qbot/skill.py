@@ -11,6 +11,7 @@ Array = npt.NDArray[np.float64]
 
 SKILL_P = 0.025  # one-sided: a skill-less model passes one test in forty
 SKILL_SESSIONS_MIN = 5  # fewer unseen days prove nothing
+AUC_BELIEVABLE = 0.56  # honest models of the next hour have 0.50 to 0.52 on real bars; what is much better has leaked
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ def measure(close: Array, predicted: Array, actual: Array, sessions: npt.NDArray
         sessions=days,
         skilled=proven and mae < naive_mae,
     )
+
+
+def too_good(metrics: Metrics) -> str | None:
+    """A warning in words when the direction was guessed better than markets allow; None otherwise.
+
+    It takes no skill away: a made market can be that easy, and then it is not wrong.
+    """
+    if metrics.auc is None or metrics.auc <= AUC_BELIEVABLE:
+        return None
+    return f"suspicious: AUC {metrics.auc:.3f} on unseen days is above {AUC_BELIEVABLE}; it looks like leakage"
 
 
 def better_than_naive(

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qbot import clock
+from qbot import candidates, clock, limits
 from qbot.artifacts import RECORD_FILE, folder_sha256, model_input
+from qbot.baselines import fit_autoregression
 from qbot.calibration import fit_calibration
 from qbot.errors import TrainingFailed
 from qbot.expected_move import fit_expected_move
-from qbot.features import build_features, label_returns
-from qbot.skill import measure
+from qbot.features import FEATURES, build_features, label_returns
+from qbot.skill import Metrics, measure, too_good
 from qbot.splits import SESSIONS_MIN, Split, parts, split_sessions
 from qbot.training_types import (
     RECORD,
@@ -32,9 +33,8 @@ from qbot.training_types import (
 )
 
 ROWS_FOR_TWO_THREADS = 50_000  # below, a second thread costs more than it brings, above all on a busy machine
-FIRST_MODEL_TIME_SHARE = 0.5  # so that a slow first model cannot leave the second without time
-LABEL = "label"
-EXPECTED_MODELS = ("LightGBMShallow", "LightGBMRandom", "WeightedEnsemble_L2")
+LABEL, WEIGHT = "label", "weight"
+EXPECTED_MODELS = candidates.REQUIRED
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,8 @@ def prepare(bars: pd.DataFrame, request: TrainingRequest) -> Prepared:
     if used.empty:
         raise TrainingFailed("no usable bars")
     rows = build_features(used)
+    for name in FEATURES:  # one by one, so that there is never a second copy of all of them
+        rows[name] = rows[name].astype("float32")
     rows["session"] = rows["ts"].dt.tz_convert("America/New_York").dt.date
     split = split_sessions(rows["session"].unique().tolist())
     if split is None:
@@ -165,12 +167,9 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
         calibrate,
         calibrate["session"].to_numpy(dtype=object),
     )
-    metrics = measure(
-        test["close"].to_numpy(dtype=float),
-        tested,
-        test[LABEL].to_numpy(dtype=float),
-        test["session"].to_numpy(dtype=object),
-    )
+    metrics = _measured(test, tested)
+    autoregression = fit_autoregression(fit)
+    warning = too_good(metrics)
     record = ArtifactRecord(
         horizon_minutes=horizon,
         trained_at=request.now,
@@ -186,43 +185,52 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
         test_days=prepared.split.test,
         fit_rows=len(fit),
         autogluon_version=version("autogluon.tabular"),
+        left_out=candidates.left_out(predictor.model_names()),
+        autoregression=_measured(test, autoregression.returns(test, horizon)),
+        autoregression_coefficients=autoregression.coefficients,
+        warnings=(warning,) if warning else (),
     )
     (folder / RECORD_FILE).write_bytes(RECORD.dump_json(record, indent=1))
     return record
 
 
+def _measured(test: pd.DataFrame, predicted: np.ndarray[Any, np.dtype[np.float64]]) -> Metrics:
+    actual, close = test[LABEL].to_numpy(dtype=float), test["close"].to_numpy(dtype=float)
+    return measure(close, predicted, actual, test["session"].to_numpy(dtype=object))
+
+
 def fit_predictor(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str, ...], seconds: int) -> Any:
     """An AutoGluon predictor in `folder` with all EXPECTED_MODELS. Raises TrainingFailed otherwise.
 
-    `fit` and `tune`: rows of `build_features` with `label`, the return as a fraction; `tune` stops the training.
-
-    The mean return of the fitted days is taken off the labels: over some weeks it is drift, not skill.
+    `fit` and `tune`: rows of `build_features` with `label`, the return as a fraction, and `session`; `tune` stops the
+    training and weighs the models. Both are scored by the weights that are fitted with: another measure would choose
+    by the noise of a few wild tickers.
     """
     from autogluon.tabular import TabularPredictor  # takes seconds to import; only the training process pays
 
-    logging.getLogger("autogluon.common.utils.resource_utils").setLevel(logging.ERROR)  # "no torch", many times
-    drift = float(fit[LABEL].mean())
-    train_data, tuning_data = (
-        model_input(each, symbols).assign(**{LABEL: each[LABEL] - drift}) for each in (fit, tune)
-    )
+    logging.getLogger("autogluon.common.utils.resource_utils").setLevel(logging.CRITICAL)  # "no torch", many times
+    train_data, tuning_data = training_data(candidates.thinned(fit), candidates.thinned(tune), symbols)
     predictor = TabularPredictor(
         label=LABEL,
         problem_type="regression",
         eval_metric="root_mean_squared_error",
         path=str(folder),
         verbosity=0,
+        sample_weight=WEIGHT,
+        weight_evaluation=True,
         learner_kwargs={"cache_data": False},
     )
     try:
         predictor.fit(
             train_data,
             tuning_data=tuning_data,
-            hyperparameters={"GBM": _lightgbm_variants(len(fit))},
+            hyperparameters=candidates.hyperparameters(len(train_data)),
             time_limit=seconds,
+            memory_limit=limits.TRAINING_MEMORY_GB,
             num_bag_folds=0,
             num_stack_levels=0,
             dynamic_stacking=False,
-            num_cpus=2 if len(fit) >= ROWS_FOR_TWO_THREADS else 1,
+            num_cpus=2 if len(train_data) >= ROWS_FOR_TWO_THREADS else 1,
             num_gpus=0,
         )
     except Exception as error:
@@ -231,28 +239,23 @@ def fit_predictor(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: 
     return predictor
 
 
+def training_data(fit: pd.DataFrame, tune: pd.DataFrame, symbols: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Inputs, labels and weights. The fitted days' mean return is taken off: over some weeks it is drift, not skill."""
+    typical = candidates.typical_volatility(fit)
+    weights = candidates.weights(fit, typical)
+    drift = float(np.average(fit[LABEL], weights=weights))
+
+    def data(rows: pd.DataFrame, weight: candidates.Array) -> pd.DataFrame:
+        return model_input(rows, symbols).assign(**{LABEL: rows[LABEL].to_numpy() - drift, WEIGHT: weight})
+
+    return data(fit, weights), data(tune, candidates.weights(tune, typical, recency=False))
+
+
 def require_models(trained: Sequence[str]) -> None:
     """AutoGluon only logs a model it skipped. Raises TrainingFailed when one of EXPECTED_MODELS is not there."""
     missing = sorted(set(EXPECTED_MODELS) - set(trained))
     if missing:
         raise TrainingFailed(f"AutoGluon did not train {missing}, only {list(trained)}")
-
-
-def _lightgbm_variants(rows: int) -> list[dict[str, Any]]:
-    """Two strongly regularised LightGBM models: a signal this weak is soon drowned in fitted noise."""
-    common = {
-        "learning_rate": 0.03,
-        "num_boost_round": 300,
-        "min_data_in_leaf": max(20, rows // 50),
-        "feature_fraction": 0.5,
-        "bagging_fraction": 0.7,
-        "bagging_freq": 1,
-        "lambda_l2": 10.0,
-    }
-    half_the_time = {"max_time_limit_ratio": FIRST_MODEL_TIME_SHARE}
-    shallow = {**common, "num_leaves": 8, "ag_args": {"name_suffix": "Shallow"}, "ag_args_fit": half_the_time}
-    random = {**common, "num_leaves": 16, "extra_trees": True, "ag_args": {"name_suffix": "Random"}}
-    return [shallow, random]
 
 
 def predict_returns(
@@ -263,5 +266,9 @@ def predict_returns(
 
 
 def _summary(done: HorizonResult) -> str:
-    metrics = done.record.metrics
-    return f"MAE {metrics.mae:.4f} (no change {metrics.naive_mae:.4f}), {'skilled' if metrics.skilled else 'no skill'}"
+    record, metrics = done.record, done.record.metrics
+    beside = f"no change {metrics.naive_mae:.4f}"
+    beside += f", autoregression {record.autoregression.mae:.4f}" if record.autoregression else ""
+    notes = ["skilled" if record.skilled else "no skill", *record.warnings]
+    notes += [f"without {', '.join(record.left_out)}"] if record.left_out else []
+    return f"MAE {metrics.mae:.4f} ({beside}), {', '.join(notes)}"

@@ -56,7 +56,11 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class ArtifactRecord:
-    """Stored as artifact.json beside the predictor: all that is needed to use and to judge it."""
+    """Stored as artifact.json beside the predictor: all that is needed to use and to judge it.
+
+    `left_out`: candidates that could not be fitted in the time and memory there was. `autoregression` holds the errors
+    of that baseline on the same unseen rows as `metrics`. `warnings` are for a human.
+    """
 
     horizon_minutes: int
     trained_at: datetime
@@ -72,6 +76,10 @@ class ArtifactRecord:
     test_days: tuple[date, ...]
     fit_rows: int
     autogluon_version: str
+    left_out: tuple[str, ...] = ()
+    autoregression: Metrics | None = None
+    autoregression_coefficients: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 
 from qbot.features import FEATURES, HISTORY_SESSIONS, build_features, feature_names, label_returns, latest_rows
 from qbot.limits import TICKER_COLUMNS_MAX
+from tests.support.leakage import columns_that_know_the_future
 from tests.support.made_up_market import SLOTS, made_up_bars
 
 SYMBOLS = ("AAA", "AAPL", "MSFT", "SPY")  # two of them in one sector
@@ -24,20 +23,9 @@ SENTIMENT = pd.DataFrame(
     }
 )
 
-Build = Callable[[pd.DataFrame], pd.DataFrame]
-
 
 def build(bars: pd.DataFrame) -> pd.DataFrame:
     return build_features(bars, SYMBOLS, SENTIMENT)
-
-
-def features_that_change(build: Build, bars: pd.DataFrame, known_at: pd.Timestamp) -> set[str]:
-    """Names of the features whose rows up to `known_at` differ once later bars are cut off."""
-    cut = bars[bars["ts"] + pd.Timedelta(minutes=5) <= known_at]
-    whole, seen = build(bars), build(cut)
-    whole = whole[whole["known_at"] <= known_at].reset_index(drop=True)
-    assert len(whole) == len(seen) > 0
-    return {name for name in feature_names(SYMBOLS) if not whole[name].equals(seen[name])}
 
 
 @settings(max_examples=20, deadline=None)
@@ -46,7 +34,7 @@ def test_every_feature_of_a_row_is_the_same_when_the_future_is_cut_off(bar: int,
     ragged = BARS.sample(frac=0.9, random_state=seed).sort_index()
     times = sorted(ragged["ts"].unique())
     known_at = times[min(bar, len(times) - 1)] + pd.Timedelta(minutes=5)
-    assert features_that_change(build, ragged, known_at) == set()
+    assert columns_that_know_the_future(build, ragged, known_at, feature_names(SYMBOLS)) == set()
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -56,7 +44,7 @@ def test_a_planted_look_ahead_in_any_feature_is_caught(name: str) -> None:
         rows[name] = rows.groupby("symbol")["close"].shift(-1)
         return rows
 
-    assert features_that_change(leaking, BARS, BARS["ts"].iloc[400]) == {name}
+    assert columns_that_know_the_future(leaking, BARS, BARS["ts"].iloc[400], FEATURES) == {name}
 
 
 def test_a_planted_scaling_by_the_whole_sample_is_caught() -> None:
@@ -64,7 +52,7 @@ def test_a_planted_scaling_by_the_whole_sample_is_caught() -> None:
         rows = build(bars)
         return rows.assign(rsi_14=rows["rsi_14"] / rows["rsi_14"].mean())
 
-    assert features_that_change(leaking, BARS, BARS["ts"].iloc[400]) == {"rsi_14"}
+    assert columns_that_know_the_future(leaking, BARS, BARS["ts"].iloc[400], FEATURES) == {"rsi_14"}
 
 
 def test_a_few_sessions_of_history_give_the_same_last_row_as_all_of_it() -> None:

@@ -25,7 +25,7 @@ NOW = datetime(2025, 4, 1, 20, 0, tzinfo=UTC)
 
 
 def request_in(folder: Path, horizons: tuple[int, ...] = (15,)) -> TrainingRequest:
-    return TrainingRequest(SYMBOLS, folder, NOW, "manual", seconds_per_horizon=20, min_rows=150, horizons=horizons)
+    return TrainingRequest(SYMBOLS, folder, NOW, "manual", seconds_per_horizon=60, min_rows=150, horizons=horizons)
 
 
 def trained(
@@ -45,6 +45,10 @@ def test_planted_skill_is_found_and_told_step_by_step(tmp_path: Path) -> None:
     assert first.skilled and first.metrics.mae < first.metrics.naive_mae and first.metrics.r2 > 0.02
     assert first.metrics.auc is not None and first.metrics.auc > 0.6
     assert first.calibration.slope > 0.05
+    assert first.autoregression is not None and first.autoregression.mae < first.metrics.naive_mae
+    assert first.autoregression.rows == first.metrics.rows and first.autoregression_coefficients[0] > 0.3
+    assert first.warnings and "looks like leakage" in first.warnings[0], "a market as easy as that is none"
+    assert "autoregression" in events[-1].detail and "suspicious" in events[-1].detail
     assert set(EXPECTED_MODELS) <= set(first.models)
     assert result.tickers_included == ("AAA", "BBB", "CCC") and result.tickers_excluded == ("DDD",)
     assert (result.raw_rows, result.filtered_rows) == (len(broken), 3 * 32 * 78 + 149 - 1)
@@ -67,7 +71,7 @@ def test_planted_skill_is_found_and_told_step_by_step(tmp_path: Path) -> None:
 def test_a_random_walk_gives_an_artifact_that_says_it_has_no_skill(tmp_path: Path) -> None:
     result, _ = trained(made_up_bars(SYMBOLS, sessions=24, seed=7), tmp_path)
     record = result.horizons[15].record
-    assert not record.skilled
+    assert not record.skilled and record.warnings == ()
     assert record.metrics.auc is not None and abs(record.metrics.auc - 0.5) < 0.04
     assert record.calibration.confidence(np.array([0.01]))[0] < 0.6
 

@@ -1,6 +1,7 @@
-"""`make bench`: prints every figure. Name parts to run just those: start, cycle, exchange, push, close_all, manual.
+"""`make bench`: prints every figure. Name parts to run just those: start, cycle, exchange, push, close_all, manual,
+forecasting, training.
 
-With `--quick` the last three take few samples.
+With `--quick` all but the first three take few samples or rows.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from functools import partial
 
 import structlog
 
-from tests.bench import close_all, cycle, exchange, manual, push, start
+from tests.bench import close_all, cycle, exchange, forecasting, manual, push, start
 
-SAMPLED = {"push": push.run, "close_all": close_all.run, "manual": manual.run}
+SAMPLED = {
+    "push": push.run,
+    "close_all": close_all.run,
+    "manual": manual.run,
+    "forecasting": forecasting.run,
+    "training": forecasting.train,
+}
 PARTS = {"exchange": exchange.run, "cycle": cycle.run, "start": start.run, **SAMPLED}
 
 
