@@ -155,7 +155,9 @@ def merge(found: Documents) -> TradingConfig:
         ml_confidence_threshold=_most(
             d.ml_confidence_threshold, config.ml_confidence_threshold, strategy.ml_confidence_threshold
         ),
+        grok_score_threshold=_most(d.grok_score_threshold, strategy.grok_score_threshold),
         use_ml=_all(config.use_ml_signals, strategy.use_ml_predictions),
+        use_grok=_all(strategy.use_grok_signals),
         use_technical_analysis=_all(strategy.use_technical_analysis),
         aggressiveness=_first(d.aggressiveness, config.aggressiveness),
         risk_level=_first(d.risk_level, strategy.risk_level),

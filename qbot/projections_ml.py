@@ -125,6 +125,7 @@ def trading_signals(wishes: Sequence[Signal], used: frozenset[str]) -> tuple[Tra
             generated_at=signal.issued_at,
             expires_at=signal.expires_at,
             used=signal.signal_id in used,
+            reasons=signal.reasons,
         )
         for signal in wishes
     )

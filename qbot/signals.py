@@ -1,69 +1,67 @@
-"""Signals from forecasts and technical indicators. Pure: values in, values out, time an argument."""
+"""Signals from the votes of ML, Grok and technical analysis. Pure: values in, values out, time an argument."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from qbot.limits import FORECAST_LIFE_SHARE
-from qbot.types import Action, Forecast, Quote, Signal, Source, Strategy, TradingConfig
+from qbot import votes
+from qbot.limits import GROK_MAX_AGE_S
+from qbot.types import Action, Forecast, Quote, Signal, Source, TradingConfig
+from qbot.votes import GrokView, MlView, Stance, Technical, Vote, expires_at, repriced_return
 
-# The documented effect of the strategy on both thresholds.
-THRESHOLD_FACTOR = {Strategy.AGGRESSIVE: 0.7, Strategy.MODERATE: 1.0, Strategy.CONSERVATIVE: 1.5}
-RSI_OVERBOUGHT = 80.0  # Wilder's 70/30, widened: on five-minute bars 70 is reached several times a day
-RSI_OVERSOLD = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Technical:
-    """The indicators of one symbol at its last complete bar. `rsi` runs from 0 to 100."""
-
-    rsi: float
-
-    def vote(self) -> Action:
-        """Against a buy when overbought, against a sale when oversold; by itself it starts no trade."""
-        if self.rsi >= RSI_OVERBOUGHT:
-            return Action.SELL
-        return Action.BUY if self.rsi <= RSI_OVERSOLD else Action.HOLD
+GROK_LIFE = timedelta(seconds=GROK_MAX_AGE_S)
 
 
-def expires_at(forecast: Forecast) -> datetime:
-    """A forecast expires after half its horizon."""
-    return forecast.issued_at + timedelta(minutes=forecast.horizon_minutes * FORECAST_LIFE_SHARE)
-
-
-def repriced_return(forecast: Forecast, quote: Quote) -> float:
-    """The forecast's target against the latest price, a fraction."""
-    return forecast.target_price_usd / float(quote.price_usd) - 1.0
+def decide(cast: Sequence[Vote]) -> Action:
+    """An exit that a source asks for needs nobody's consent; an entry needs one source that starts it, and none that is
+    against it or stale.
+    """
+    if any(vote.stance is Stance.AGAINST and vote.starts for vote in cast):
+        return Action.SELL
+    if any(vote.stance in (Stance.AGAINST, Stance.STALE) for vote in cast):
+        return Action.HOLD
+    return Action.BUY if any(vote.stance is Stance.FOR and vote.starts for vote in cast) else Action.HOLD
 
 
 def signals(
-    forecasts: Sequence[Forecast],
+    forecasts: Sequence[Forecast] | None,
     quotes: Mapping[str, Quote],
     technicals: Mapping[str, Technical],
     config: TradingConfig,
     now: datetime,
     *,
     allow_unskilled: bool,
+    grok: Mapping[str, GrokView] | None = None,
 ) -> list[Signal]:
-    """One signal a forecast symbol that has a price, HOLD included, each with the reasons for or against it.
+    """One signal a symbol that has a price and a forecast or a pick of Grok's, HOLD included, with every source's
+    reason, in the order ML, Grok, technical.
 
-    Forecasts and quotes that hold no proper numbers are treated as if they were not there.
-    `allow_unskilled` is true on the embedded exchange only: elsewhere an artifact that is not better than naive gives
-    no signal.
+    None as `forecasts` (no artifact) or `grok` (no key): that source is not configured. Forecasts and quotes that hold
+    no proper numbers are treated as if they were not there. `allow_unskilled`: see `votes.ml`.
     """
     by_symbol: dict[str, list[Forecast]] = defaultdict(list)
-    for forecast in forecasts:
-        if 0.0 <= forecast.confidence <= 1.0 and 0.0 < forecast.target_price_usd < math.inf:  # NaN compares false
+    for forecast in forecasts or ():
+        if votes.proper(forecast):
             by_symbol[forecast.symbol].append(forecast)
-    return [
-        _signal(group, quotes[symbol], technicals.get(symbol), config, now, allow_unskilled)
-        for symbol, group in sorted(by_symbol.items())
-        if symbol in quotes and _has_price(quotes[symbol])
-    ]
+    picks = grok if grok is not None and config.use_grok else {}
+    answered_at = max((view.as_of for view in picks.values()), default=None)
+    found = []
+    for symbol in sorted(by_symbol.keys() | picks.keys()):
+        quote = quotes.get(symbol)
+        if quote is None or not _has_price(quote):
+            continue
+        price = float(quote.price_usd)
+        view = MlView(by_symbol.get(symbol, ()), price) if forecasts is not None else None
+        cast = (
+            votes.ml(view, config, now, allow_unskilled=allow_unskilled),
+            votes.grok(grok, symbol, answered_at, config, now),
+            votes.technical(technicals.get(symbol), config, now),
+        )
+        found.append(_signal(symbol, cast, picks.get(symbol), price, config, now))
+    return found
 
 
 def _has_price(quote: Quote) -> bool:
@@ -71,80 +69,86 @@ def _has_price(quote: Quote) -> bool:
 
 
 def _signal(
-    group: list[Forecast],
-    quote: Quote,
-    technical: Technical | None,
+    symbol: str,
+    cast: tuple[Vote, Vote, Vote],
+    pick: GrokView | None,
+    price_usd: float,
     config: TradingConfig,
     now: datetime,
-    allow_unskilled: bool,
 ) -> Signal:
-    def hold(candidates: list[Forecast], reason: str) -> Signal:
-        return _make(_most_confident(candidates), quote, config, now, Action.HOLD, reason)
-
-    if not config.use_ml:
-        return hold(group, "ML signals are switched off")
-    fresh = [forecast for forecast in group if now < expires_at(forecast)]
-    if not fresh:
-        return hold(group, "the forecast has expired")
-    usable = [forecast for forecast in fresh if forecast.skilled or allow_unskilled]
-    if not usable:
-        return hold(fresh, "no skill: the artifact is not better than no change")
-    confident = [forecast for forecast in usable if forecast.confidence >= config.ml_confidence_threshold]
-    if not confident:
-        best = _most_confident(usable).confidence
-        return hold(usable, f"confidence {best:.3f} is under the threshold {config.ml_confidence_threshold:.3f}")
-    # A horizon that sees next to no move is no reason to overlook another that sees one.
-    moving = [f for f in confident if _direction(repriced_return(f, quote), config)[0] is not Action.HOLD]
-    decisive = _most_confident(moving or confident)
-    action, reason = _direction(repriced_return(decisive, quote), config)
-    against = technical is not None and config.use_technical_analysis and _opposes(technical.vote(), action)
-    if against and technical is not None:
-        return _make(
-            decisive, quote, config, now, Action.HOLD, f"{reason}, but the RSI of {technical.rsi:.0f} is against"
-        )
-    return _make(decisive, quote, config, now, action, reason)
-
-
-def _most_confident(candidates: list[Forecast]) -> Forecast:
-    """The longer horizon where confidences are equal."""
-    return max(candidates, key=lambda forecast: (forecast.confidence, forecast.horizon_minutes))
-
-
-def _direction(return_pct: float, config: TradingConfig) -> tuple[Action, str]:
-    factor = THRESHOLD_FACTOR[config.strategy]
-    buy, sell = config.buy_threshold_pct * factor, -config.sell_threshold_pct * factor
-    if return_pct > buy:
-        return Action.BUY, f"forecast {return_pct:+.3%} is over the buy threshold {buy:+.3%}"
-    if return_pct < sell:
-        return Action.SELL, f"forecast {return_pct:+.3%} is under the sell threshold {sell:+.3%}"
-    return Action.HOLD, f"forecast {return_pct:+.3%} lies between the thresholds {sell:+.3%} and {buy:+.3%}"
-
-
-def _opposes(vote: Action, action: Action) -> bool:
-    return {vote, action} == {Action.BUY, Action.SELL}
-
-
-def _make(
-    forecast: Forecast, quote: Quote, config: TradingConfig, now: datetime, action: Action, reason: str
-) -> Signal:
-    price = float(quote.price_usd)
-    stop = price * (1.0 - float(config.stop_loss_pct)) if action is Action.BUY else None
-    label = () if forecast.skilled else ("no skill",)
+    """Of the forecast, unless Grok alone starts the trade or there is none."""
+    action, forecast = decide(cast), cast[0].forecast
+    if pick is not None and (forecast is None or (action is Action.BUY and not cast[0].starts)):
+        return _of_grok(symbol, pick, action, cast, price_usd, config, now)
+    assert forecast is not None, "a symbol without a pick is here for its forecasts"
     return Signal(
         # The same for the same forecast and wish, so that one sees at any later time whether it was acted upon.
-        signal_id=f"ml_{forecast.symbol}_{forecast.horizon_minutes}_{forecast.issued_at:%Y%m%dT%H%M%S}_{action}",
-        symbol=forecast.symbol,
+        signal_id=f"ml_{symbol}_{forecast.horizon_minutes}_{forecast.issued_at:%Y%m%dT%H%M%S}_{action}",
+        symbol=symbol,
         action=action,
         confidence=forecast.confidence,
-        strength=max(0.0, min(1.0, 2.0 * forecast.confidence - 1.0)),
-        predicted_return_pct=repriced_return(forecast, quote),
+        strength=_strength(action, 2.0 * forecast.confidence - 1.0),
+        predicted_return_pct=repriced_return(forecast, price_usd),
         horizon_minutes=forecast.horizon_minutes,
         target_price_usd=forecast.target_price_usd,
-        current_price_usd=price,
-        stop_loss_usd=stop,
+        current_price_usd=price_usd,
+        stop_loss_usd=_stop_usd(action, price_usd, config),
         issued_at=now,
         expires_at=expires_at(forecast),
         forecast_id=forecast.forecast_id,
         source=Source.ML,
-        reasons=(f"{forecast.horizon_minutes} min: {reason}", *label),
+        reasons=tuple(vote.reason for vote in cast),
+        why=why(cast),
     )
+
+
+def _of_grok(
+    symbol: str,
+    pick: GrokView,
+    action: Action,
+    cast: Sequence[Vote],
+    price_usd: float,
+    config: TradingConfig,
+    now: datetime,
+) -> Signal:
+    """Grok names no target that QBot could vouch for: the price is expected to stay, and forecasts go first."""
+    score = pick.score if 0.0 <= pick.score <= 1.0 else 0.0
+    return Signal(
+        signal_id=f"grok_{symbol}_{pick.as_of:%Y%m%dT%H%M%S}_{action}",
+        symbol=symbol,
+        action=action,
+        confidence=score,
+        strength=_strength(action, score),
+        predicted_return_pct=0.0,
+        horizon_minutes=int(GROK_LIFE.total_seconds() // 60),
+        target_price_usd=price_usd,
+        current_price_usd=price_usd,
+        stop_loss_usd=_stop_usd(action, price_usd, config),
+        issued_at=now,
+        expires_at=pick.as_of + GROK_LIFE,
+        forecast_id=None,
+        source=Source.GROK,
+        reasons=tuple(vote.reason for vote in cast),
+        why=why(cast),
+    )
+
+
+def why(cast: Sequence[Vote]) -> str:
+    """What settled it, in one sentence: who starts the trade, and who stands in its way."""
+    seller = next((vote for vote in cast if vote.starts and vote.stance is Stance.AGAINST), None)
+    if seller is not None:
+        return seller.reason
+    starter = next((vote for vote in cast if vote.starts), None)
+    if starter is None:  # why not: of ML and Grok, which might have, the first that is not off
+        return next((vote for vote in cast[:-1] if vote.stance is not Stance.OFF), cast[0]).reason
+    against = [vote.reason for vote in cast if vote.stance in (Stance.AGAINST, Stance.STALE)]
+    return ", but ".join([starter.reason, *against])
+
+
+def _strength(action: Action, value: float) -> float:
+    """0 to 1; a HOLD has none, however sure the forecast was that did not come to a trade."""
+    return 0.0 if action is Action.HOLD else max(0.0, min(1.0, value))
+
+
+def _stop_usd(action: Action, price_usd: float, config: TradingConfig) -> float | None:
+    return price_usd * (1.0 - float(config.stop_loss_pct)) if action is Action.BUY else None

@@ -26,16 +26,17 @@ from qbot.control import Settings
 from qbot.desk import Desk
 from qbot.execution import Sent
 from qbot.features import build_features, latest_rows
-from qbot.market.calendar import MarketHours
+from qbot.market.calendar import MarketHours, day_and_before
 from qbot.protecting import Protected
 from qbot.rebalancing import Excess, Plan
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
 from qbot.session import Switch
-from qbot.signals import Technical, signals
+from qbot.signals import signals
 from qbot.store import bars, models
 from qbot.store.engine import transaction
 from qbot.types import (
+    BAR_MINUTES,
     HORIZONS_MINUTES,
     Action,
     Forecast,
@@ -50,8 +51,10 @@ from qbot.types import (
     Source,
     TradingConfig,
 )
+from qbot.votes import GrokView, Technical
 
-INDICATOR_SPAN = timedelta(hours=2)  # the RSI needs 15 bars
+INDICATOR_SPAN = timedelta(hours=3)  # of sessions: the MACD and its signal need 35 bars
+INDICATORS = ("rsi_14", "macd", "macd_signal_gap", "sma_distance_12", "bollinger_20")
 INTERVAL_80_SIGMAS = 1.2816  # half an 80 % interval in standard deviations of a normal distribution
 
 
@@ -119,15 +122,31 @@ def look(
     now: datetime,
     held: Collection[str] = (),
     risk_report: RiskReport | None = None,
+    grok: Mapping[str, GrokView] | None = None,
 ) -> View:
-    """What the forecasts come to at the latest prices. `held`: symbols whose prices are wanted too."""
+    """What the sources come to at the latest prices. `held`: symbols whose prices are wanted too; `grok`: its picks by
+    symbol, None without a key.
+    """
     with transaction(rt.engine) as connection:
         forecasts = models.latest_forecasts(connection, now - timedelta(minutes=max(HORIZONS_MINUTES)))
-        recent = bars.load(connection, rt.tickers, now - INDICATOR_SPAN, now)
-    symbols = sorted({forecast.symbol for forecast in forecasts} | set(held))
+        configured = bool(forecasts) or bool(models.standing_artifacts(connection))
+        recent = bars.load(connection, rt.tickers, indicators_since(now), now - timedelta(minutes=BAR_MINUTES))
+    symbols = sorted({forecast.symbol for forecast in forecasts} | set(held) | set(grok or ()))
     quotes = rt.data.latest(symbols, rt.wall()) if symbols else {}
-    wishes = signals(forecasts, quotes, technicals_of(recent), config, now, allow_unskilled=rt.embedded)
+    wishes = signals(
+        forecasts if configured else None, quotes, technicals_of(recent), config, now,
+        allow_unskilled=rt.embedded, grok=grok,
+    )  # fmt: skip
     return View(forecasts, quotes, wishes, risk_report)
+
+
+def indicators_since(now: datetime) -> datetime:
+    """From when on there is INDICATOR_SPAN of sessions up to now: in a young session, from the end of the last one."""
+    (opened, closed), (_, closed_before) = day_and_before(now)
+    over = min(now, closed) - opened
+    if over >= INDICATOR_SPAN:
+        return opened + over - INDICATOR_SPAN
+    return closed_before - (INDICATOR_SPAN - max(over, timedelta(0)))
 
 
 def decide(
@@ -172,7 +191,12 @@ def technicals_of(recent: pd.DataFrame) -> dict[str, Technical]:
     if recent.empty:
         return {}
     rows = latest_rows(build_features(recent))
-    return {str(s): Technical(100.0 * rsi) for s, rsi in zip(rows["symbol"], rows["rsi_14"], strict=True)}
+    figures = (rows[name].tolist() for name in INDICATORS)
+    moments = (at.to_pydatetime() for at in rows["known_at"])
+    return {
+        str(symbol): Technical(at, 100.0 * rsi, *others)
+        for symbol, at, rsi, *others in zip(rows["symbol"], moments, *figures, strict=True)
+    }
 
 
 def propose(view: View, books: Books, config: TradingConfig, even_out: Plan = rebalancing.NOTHING) -> Wanted:
@@ -188,20 +212,20 @@ def propose(view: View, books: Books, config: TradingConfig, even_out: Plan = re
     for signal in sorted(view.wishes, key=_importance, reverse=True):
         position = books.positions.get(signal.symbol)
         if signal.action is Action.HOLD:
-            declined.append((signal, "NO_SIGNAL", signal.reasons[0]))
+            declined.append((signal, "NO_SIGNAL", signal.why))
         elif signal.action is Action.SELL and position is not None and position.qty > 0:
             exits.append(committing.exit_proposal(position, signal.source, signal))
         elif signal.action is Action.BUY and signal.symbol in too_large:
-            declined.append((signal, "REBALANCED", f"{signal.reasons[0]}, but too large a part is held and sold"))
+            declined.append((signal, "REBALANCED", f"{signal.why}, but too large a part is held and sold"))
         elif signal.action is Action.SELL:
-            declined.append((signal, "NOT_HELD", f"{signal.reasons[0]}, but no share is held to sell"))
+            declined.append((signal, "NOT_HELD", f"{signal.why}, but no share is held to sell"))
         else:
             quote = view.quotes[signal.symbol]
             qty = sizing.shares(config, books.account, quote.price_usd, widths.get(signal.symbol), factor)
             if qty > 0:
                 entries.append(_entry(signal, quote, qty))
             else:
-                declined.append((signal, "SIZE_ZERO", f"{signal.reasons[0]}, but the size comes to no whole share"))
+                declined.append((signal, "SIZE_ZERO", f"{signal.why}, but the size comes to no whole share"))
     leaving = {proposal.symbol for proposal in exits}
     exits += [_part(books.positions[one.symbol], one) for one in even_out.sales if one.symbol not in leaving]
     entries.sort(  # stable

@@ -128,7 +128,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A wish to trade, with its reasons; it becomes an order only through the risk gate."""
+    """A wish to trade; it becomes an order only through the risk gate.
+
+    `reasons`: what each source said, in a fixed order; `why`: what settled it, in one sentence.
+    """
 
     signal_id: str
     symbol: str
@@ -145,6 +148,7 @@ class Signal:
     forecast_id: str | None
     source: Source
     reasons: tuple[str, ...]
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +335,9 @@ class TradingConfig:
     stop_loss_pct: Decimal = Decimal("0.05")
     take_profit_pct: Decimal = Decimal("0.10")
     ml_confidence_threshold: float = 0.80
+    grok_score_threshold: float = 0.85
     use_ml: bool = True
+    use_grok: bool = True
     use_technical_analysis: bool = True
     aggressiveness: int = 3
     risk_level: int = 3

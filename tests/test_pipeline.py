@@ -114,7 +114,7 @@ def test_without_the_embedded_exchange_an_artifact_without_skill_gives_no_signal
     pipeline.trade_bot(world.rt)
     assert world.posts() == 1
     (signal,) = [row["signal"] for row in world.rows(tables.decisions) if row["allowed"]]
-    assert "no skill" in signal["reasons"]
+    assert "no skill" in signal["why"]
 
 
 def test_from_every_trade_one_reaches_its_intent_verdict_forecast_artifact_and_settings(world: World) -> None:

@@ -23,6 +23,7 @@ from qbot.reconciliation import Books
 from qbot.risk import Case
 from qbot.session import Inputs, Switch
 from qbot.types import Action, Proposal, RiskReport, Source, Usage
+from qbot.votes import Technical
 from tests.support.values import NOW, account, entry, forecast, market, position, quote, signal
 
 D = Decimal
@@ -250,8 +251,8 @@ def _orders(result: Effective) -> Shown:
         forecast("UNH", return_pct=0.2, confidence=0.9),
     ]
     quotes = {symbol: quote(symbol) for symbol in ("AAPL", "MSFT", "SPY", "UNH")}
-    overbought = {"MSFT": signals.Technical(99.0)}
-    wishes = signals.signals(made, quotes, overbought, config, NOW, allow_unskilled=False)
+    technicals = {symbol: Technical(NOW, 99.0 if symbol == "MSFT" else 50.0) for symbol in quotes}
+    wishes = signals.signals(made, quotes, technicals, config, NOW, allow_unskilled=False)
     equal = [signal("AAPL"), signal("UNH", predicted_return_pct=0.09)]
     books = Books(account(), {}, (), NOW, 0, {})
     wanted = trading.propose(trading.View([], quotes, equal), books, config).proposals

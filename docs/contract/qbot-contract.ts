@@ -880,7 +880,7 @@ export interface TradingSignal {
   readonly action: Action;
   /** Of the signal; 0 to 1. (0 to 1) */
   readonly strength: number;
-  /** Of the forecast; 0 to 1. (0 to 1) */
+  /** Of the forecast, or Grok's score; 0 to 1. (0 to 1) */
   readonly confidence: number;
   /** Fraction, signed: 0.05 = 5 %. */
   readonly predicted_return: number;
@@ -896,6 +896,8 @@ export interface TradingSignal {
   readonly expires_at: IsoTime;
   /** A trading cycle made an order of it. */
   readonly used: boolean;
+  /** What each source said: ML, Grok, technical (extension). */
+  readonly reasons?: ReadonlyArray<string> | null;
 }
 
 /** `trading_status`. */

@@ -1038,7 +1038,7 @@ inline constexpr char kTicker[] = "ticker";
 inline constexpr char kAction[] = "action";
 // number. Of the signal; 0 to 1.
 inline constexpr char kStrength[] = "strength";
-// number. Of the forecast; 0 to 1.
+// number. Of the forecast, or Grok's score; 0 to 1.
 inline constexpr char kConfidence[] = "confidence";
 // number. Fraction, signed: 0.05 = 5 %.
 inline constexpr char kPredictedReturn[] = "predicted_return";
@@ -1056,6 +1056,8 @@ inline constexpr char kGeneratedAt[] = "generated_at";
 inline constexpr char kExpiresAt[] = "expires_at";
 // boolean. A trading cycle made an order of it.
 inline constexpr char kUsed[] = "used";
+// array of strings or null. What each source said: ML, Grok, technical (extension).
+inline constexpr char kReasons[] = "reasons";
 }  // namespace TradingSignal
 
 // `trading_status`.

@@ -114,7 +114,7 @@ class TradingSignal(Payload):
     ticker: Ticker
     action: Action
     strength: Fraction = Field(description="Of the signal; 0 to 1.")
-    confidence: Fraction = Field(description="Of the forecast; 0 to 1.")
+    confidence: Fraction = Field(description="Of the forecast, or Grok's score; 0 to 1.")
     predicted_return: SignedFraction = Field(description="Fraction, signed: 0.05 = 5 %.")
     time_horizon: HorizonLabel
     target_price: Price = Field(description="Forecast price; USD a share.")
@@ -123,6 +123,9 @@ class TradingSignal(Payload):
     generated_at: Timestamp
     expires_at: Timestamp
     used: bool = Field(description="A trading cycle made an order of it.")
+    reasons: tuple[Sentence, ...] | None = Field(
+        None, description="What each source said: ML, Grok, technical (extension)."
+    )
 
 
 class HorizonQuality(Payload):

@@ -219,7 +219,9 @@ def _closeness(row: Row) -> float:
 
 
 def _reason(row: Row) -> str:
-    return ", ".join(str(reason) for reason in (row["signal"] or {}).get("reasons") or ())
+    """What settled it; of decisions made before there was such a sentence, all reasons."""
+    signal = row["signal"] or {}
+    return str(signal.get("why") or ", ".join(str(reason) for reason in signal.get("reasons") or ()))
 
 
 def order(row: Row) -> OrderView:

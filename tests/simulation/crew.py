@@ -15,7 +15,7 @@ from qbot.errors import BoardUnavailable
 from qbot.market.calendar import market_hours
 from qbot.reconciliation import Books
 from qbot.session import Event, Switch
-from qbot.signals import Technical, signals
+from qbot.signals import signals
 from qbot.types import BrokerOrder, Fill, Proposal, RiskReport, Source
 from tests.simulation.broker import SimBroker
 from tests.simulation.kernel import Run
@@ -73,8 +73,7 @@ def cycle(sim: Simulation) -> Work:
             forecasts = sim.feed.usable_forecasts()
             quotes = sim.feed.quotes()
             run.notes["quotes"] = quotes
-            technicals: dict[str, Technical] = {}
-            wishes = signals(forecasts, quotes, technicals, settings.config, now, allow_unskilled=True)
+            wishes = signals(forecasts, quotes, sim.feed.technicals(), settings.config, now, allow_unskilled=True)
             return trading.View(forecasts, quotes, wishes, _report(now))
 
         done = trading.cycle(

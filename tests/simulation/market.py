@@ -12,6 +12,7 @@ from qbot.clock import NEW_YORK
 from qbot.errors import ArtifactError, DataUnavailable
 from qbot.market.calendar import sessions_between
 from qbot.types import Forecast, Quote
+from qbot.votes import Technical
 from tests.simulation.kernel import SECOND, Kernel, micros, moment
 from tests.simulation.venue import Venue, usd
 
@@ -111,6 +112,10 @@ class Feed:
                 continue
             found[symbol] = Quote(symbol, price, bid, ask, at, at, "sim")
         return found
+
+    def technicals(self) -> dict[str, Technical]:
+        """The indicators stand against nothing: what is played here is what becomes of orders."""
+        return {symbol: Technical(moment(self.last_tick), 50.0) for symbol in self.venue.price_c}
 
     def start(self, name: str, seconds: float) -> None:
         """Something is wrong from now on, for a while."""

@@ -16,7 +16,7 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from qbot import committing, execution, reconciliation, risk
+from qbot import clock, committing, execution, reconciliation, risk
 from qbot.committing import Judged
 from qbot.contract.board import connect
 from qbot.contract.key import Key
@@ -319,7 +319,7 @@ def signal(symbol: str, price_usd: float, now: datetime) -> Signal:
 
     return Signal(
         f"ml_{symbol}_60", symbol, Action.BUY, 0.9, 0.8, 0.01, 60, price_usd * 1.01, price_usd, price_usd * 0.95, now,
-        now + timedelta(minutes=30), f"{symbol}:60", Source.ML, ("60 min: made up",),
+        now + timedelta(minutes=30), f"{symbol}:60", Source.ML, ("60 min: made up",), "60 min: made up",
     )  # fmt: skip
 
 
@@ -329,15 +329,19 @@ def quote_of(symbol: str, price: str, at: datetime) -> Quote:
 
 
 def calm(connection: sa.Connection, now: datetime) -> None:
-    """Bars of all tickers up to now, for the same hour of ten days: with them the risk engine finds nothing to fear."""
+    """Bars of all tickers up to now, for the same hour of ten days, and at the end of the day before.
+
+    With them the risk engine finds nothing to fear, and the indicators are known and stand against nothing.
+    """
     made_up = """
         INSERT INTO bars (symbol, ts, open, high, low, close, volume, source)
         SELECT symbol, ts, 100, 101, 99, 100 + extract(minute FROM ts)::int / 5 % 2, 1000, 'made up'
         FROM unnest(CAST(:symbols AS text[])) AS symbol, generate_series(0, 9) AS day, generate_series(1, 16) AS bar,
             LATERAL (SELECT date_bin('5 minutes', :now, 'epoch') - day * interval '1 day' - bar * interval '5 minutes'
-            AS ts) AS at
+            UNION ALL SELECT CAST(:closed AS timestamptz) - bar * interval '5 minutes' WHERE day = 0) AS at (ts)
         ON CONFLICT DO NOTHING"""
-    connection.execute(sa.text(made_up), {"symbols": list(TICKERS), "now": now})
+    closed = (now.astimezone(clock.NEW_YORK) - timedelta(days=1)).replace(hour=16, minute=0, second=0, microsecond=0)
+    connection.execute(sa.text(made_up), {"symbols": list(TICKERS), "now": now, "closed": closed})
 
 
 def _artifact(connection: sa.Connection, horizon: int, now: datetime) -> None:

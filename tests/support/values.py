@@ -76,6 +76,7 @@ def signal(symbol: str = "AAPL", action: Action = Action.BUY, **more: Any) -> Si
         "forecast_id": f"{symbol}:60",
         "source": Source.ML,
         "reasons": ("60 min: it rises",),
+        "why": "60 min: it rises",
     }
     return Signal(symbol=symbol, action=action, **{**values, **more})
 
