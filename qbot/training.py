@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qbot import clock
+from qbot import clock, drift
 from qbot.artifacts import RECORD_FILE, folder_sha256, model_input
-from qbot.calibration import fit_calibration
+from qbot.calibration import Calibration, fit_calibration
 from qbot.errors import TrainingFailed
 from qbot.features import build_features, label_returns
 from qbot.skill import measure
@@ -33,6 +33,7 @@ from qbot.training_types import (
 ROWS_FOR_TWO_THREADS = 50_000  # below, a second thread costs more than it brings, above all on a busy machine
 FIRST_MODEL_TIME_SHARE = 0.5  # so that a slow first model cannot leave the second without time
 LABEL = "label"
+FORECAST_EVERY_MINUTES = 15  # of the documented task
 EXPECTED_MODELS = ("LightGBMShallow", "LightGBMRandom", "WeightedEnsemble_L2")
 
 
@@ -184,9 +185,22 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
         test_days=prepared.split.test,
         fit_rows=len(fit),
         autogluon_version=version("autogluon.tabular"),
+        reference_days=(
+            *_daily_errors(calibrate, calibrated, calibration),
+            *_daily_errors(test, tested, calibration),
+        ),
     )
     (folder / RECORD_FILE).write_bytes(RECORD.dump_json(record, indent=1))
     return record
+
+
+def _daily_errors(rows: pd.DataFrame, predicted: drift.Array, calibration: Calibration) -> tuple[drift.DayError, ...]:
+    """How those days went at the pace of forecasts: what `qbot.deviation` compares later days with."""
+    low, high = calibration.interval(predicted, rows["realised_vol_78"].to_numpy(dtype=float))
+    paced = (rows["known_at"].dt.minute % FORECAST_EVERY_MINUTES == 0).to_numpy()
+    part, actual = rows[paced], rows[LABEL].to_numpy(dtype=float)[paced]
+    times, sessions = (part[name].to_numpy(dtype=object) for name in ("known_at", "session"))
+    return drift.daily(predicted[paced], actual, low[paced], high[paced], times, sessions)
 
 
 def _fit(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str, ...], seconds: int) -> Any:
