@@ -6,6 +6,7 @@ What is found stands in Postgres: the closed days of each artifact, and the alar
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy.engine import Connection
@@ -51,29 +52,31 @@ def _look_at(rt: Runtime, connection: Connection, horizon: int, row: models.Row,
     since = row["created_at"] if newest is None else _begin(newest + timedelta(days=1))
     maturing.close_days(connection, artifact_id, since, _begin(now.astimezone(clock.NEW_YORK).date()))
     reference = drift.DAYS.validate_python(row["metrics"].get("reference_days", ()))
-    found = [_day(each) for each in store.days_since_alarm(connection, artifact_id)]
-    days = drift.whole(found, reference)
-    if not days:
+    days = drift.whole([_day(each) for each in store.days_since_alarm(connection, artifact_id)], reference)
+    found = _alarm(horizon, days, drift.judge(reference, days, artifact_id))
+    if found is None:
         return False
-    judged = drift.judge(reference, days, artifact_id)
-    if judged is not None and judged.alarm:
-        kind, why = DRIFT, told_drift(horizon, judged, days)
-    elif drift.beyond_bound(days[-1]):
-        kind, why = BOUND, told_bound(horizon, days[-1])
-    else:
-        return False
-    numbers = {"days": len(days), "scaled": days[-1].scaled, "naive": days[-1].naive, "outside": days[-1].outside}
-    numbers |= {"evidence": judged.evidence, "ratio": judged.ratio} if judged else {}
-    alarm = {
-        "artifact_id": artifact_id, "day": days[-1].day, "kind": kind, "why": why, "numbers": numbers,
-        "at": now, "at_wall": rt.wall(),
-    }  # fmt: skip
+    alarm = {"artifact_id": artifact_id, "day": days[-1].day, "at": now, "at_wall": rt.wall(), **found}
     if not store.raise_alarm(connection, alarm):
         return False
-    log.warning("deviation", horizon_minutes=horizon, artifact_id=artifact_id, kind=kind, **numbers)
-    words, about = f"{why} {FOLLOWS}", f"{artifact_id} {days[-1].day}"
+    log.warning("deviation", horizon_minutes=horizon, artifact_id=artifact_id, kind=found["kind"], **found["numbers"])
+    words, about = f"{found['why']} {FOLLOWS}", f"{artifact_id} {days[-1].day}"
     alerts.alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.WARNING, TITLE, words, about=about)
     return True
+
+
+def _alarm(horizon: int, days: list[DayError], judged: Drift | None) -> dict[str, Any] | None:
+    """Kind, words and numbers of the alarm there is, by drift or by the plain bound; None when all is as ever."""
+    if judged is not None and judged.alarm:
+        kind, why = DRIFT, told_drift(horizon, judged, days)
+    elif days and drift.beyond_bound(days[-1]):
+        kind, why = BOUND, told_bound(horizon, days[-1])
+    else:
+        return None
+    last = days[-1]
+    numbers = {"days": len(days), "scaled": last.scaled, "naive": last.naive, "outside": last.outside}
+    numbers |= {"evidence": judged.evidence, "ratio": judged.ratio} if judged else {}
+    return {"kind": kind, "why": why, "numbers": numbers}
 
 
 def told_drift(horizon: int, judged: Drift, days: list[DayError]) -> str:
