@@ -14,6 +14,7 @@ from qbot import cli_account, cli_contract
 from qbot.cli_explain import explain
 from qbot.cli_resume import resume
 from qbot.cli_stop import stop
+from qbot.cli_train import train
 from qbot.demo.command import demo
 from qbot.errors import ConfigError, QBotError, StackError, StoreUnavailable
 from qbot.settings import ROOT, settings
@@ -25,6 +26,7 @@ app.command()(demo)
 app.command()(stop)
 app.command()(resume)
 app.command()(explain)
+app.command()(train)
 app.add_typer(cli_account.app, name="account")
 app.add_typer(cli_contract.app, name="contract")
 

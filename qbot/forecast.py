@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -16,7 +16,11 @@ from qbot.calibration import Calibration
 from qbot.types import Forecast
 
 RETURN_MAX_PCT = 0.25  # beyond it a forecast over an hour at most is a fault, not a view
-QUALITY_WINDOW = timedelta(hours=24)
+
+SAME_PRICE_PCT = 0.01  # vendors correct a close by less
+SPLITS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 100.0)
+SPLIT_TOLERANCE = 0.04  # of the log: what an hour may have moved besides
+CLOSED, NO_BAR, SPLIT = "closed", "no bar", "split"  # why a forecast cannot be compared with a price
 
 MakeId = Callable[[str, int, datetime], str]
 
@@ -38,6 +42,30 @@ class Matured:
     deviation_pct: float
     direction_right: bool
     inside_interval: bool
+
+
+def outcome(
+    current_usd: float, close_made: float | None, close_ended: float | None, *, same_day: bool
+) -> tuple[float | None, str | None]:
+    """The price that a forecast made at `current_usd` is compared with, or why there is none: "no bar" or "split".
+
+    `close_made` and `close_ended`: of the bars that ended at issue and at the eta, as they are known now; `same_day`:
+    the day of the forecast is not over. Prices of earlier days may have been told anew after a corporate action: where
+    the bar at issue shows another price than then, the change between the two bars is what happened. A jump of a
+    split's size that is only seen days later is no move within an hour.
+    """
+    if close_ended is None:
+        return None, NO_BAR
+    if close_made is not None and abs(close_made / current_usd - 1.0) > SAME_PRICE_PCT:
+        close_ended *= current_usd / close_made
+    if not same_day and _like_a_split(close_ended / current_usd):
+        return None, SPLIT
+    return close_ended, None
+
+
+def _like_a_split(ratio: float) -> bool:
+    nearest = min(abs(float(np.log(ratio / factor))) for each in SPLITS for factor in (each, 1.0 / each))
+    return nearest < SPLIT_TOLERANCE
 
 
 def forecast_id(symbol: str, horizon_minutes: int, issued_at: datetime) -> str:
@@ -114,34 +142,3 @@ def matured(forecast: Forecast, actual_price_usd: float) -> Matured:
         direction_right=happened * forecast.return_pct > 0,
         inside_interval=forecast.low_return_pct <= happened <= forecast.high_return_pct,
     )
-
-
-def quality(items: Sequence[Matured], now: datetime) -> dict[str, dict[str, float | int]]:
-    """`per_horizon` of `prediction_quality_metrics_history`, over forecasts that matured in the 24 hours before `now`.
-
-    mae and rmse in USD, mape and avg_deviation (the mean signed deviation: the bias) in percent; beside them the MAE
-    of "no change", the share of right directions and the share inside the 80 % interval.
-    """
-    recent = [item for item in items if now - QUALITY_WINDOW < matures_at(item.forecast) <= now]
-    per_horizon: dict[str, dict[str, float | int]] = {}
-    for horizon in sorted({item.forecast.horizon_minutes for item in recent}):
-        group = [item for item in recent if item.forecast.horizon_minutes == horizon]
-        per_horizon[str(horizon)] = _group_quality(group)
-    return per_horizon
-
-
-def _group_quality(group: Sequence[Matured]) -> dict[str, float | int]:
-    actual = np.array([item.actual_price_usd for item in group])
-    target = np.array([item.forecast.target_price_usd for item in group])
-    before = np.array([item.forecast.current_price_usd for item in group])
-    deviation = np.array([item.deviation_pct for item in group])
-    return {
-        "count": len(group),
-        "mae": float(np.abs(actual - target).mean()),
-        "mape": float(np.abs(deviation).mean() * 100.0),
-        "rmse": float(np.sqrt(np.mean((actual - target) ** 2))),
-        "avg_deviation": float(deviation.mean() * 100.0),
-        "naive_mae": float(np.abs(actual - before).mean()),
-        "direction_right": float(np.mean([item.direction_right for item in group])),
-        "inside_interval": float(np.mean([item.inside_interval for item in group])),
-    }

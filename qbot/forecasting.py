@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import structlog
 
-from qbot import artifacts, limits, projections_ml, showing_ml
+from qbot import artifacts, deviation, limits, projections_ml, showing_ml
 from qbot import forecast as stage
 from qbot.artifacts import Artifact
 from qbot.errors import ArtifactError, TrainingFailed
 from qbot.features import HISTORY_SESSIONS, build_features, latest_rows
 from qbot.runtime import Runtime
-from qbot.store import bars, inputs, models
+from qbot.store import bars, deviations, inputs, models
 from qbot.store.engine import transaction
 from qbot.training_process import run_training
 from qbot.training_types import (
@@ -33,9 +33,7 @@ from qbot.types import BAR_MINUTES, Forecast
 log = structlog.get_logger(__name__)
 
 SERVING_SPAN = timedelta(days=HISTORY_SESSIONS * 2)  # calendar days that hold the sessions the features look back on
-QUALITY_HOURS = 24.0
-OUTCOME_WAIT = timedelta(hours=2)  # a bar may come late; after this its absence is taken for good
-RETRAIN_AFTER = timedelta(days=7)  # market time; the documented deviation trigger comes earlier
+RETRAIN_AFTER = timedelta(days=7)  # market time; `deviation` may ask earlier
 Run = Callable[[pd.DataFrame, TrainingRequest, Callable[[TrainingProgress], None], float], TrainingResult]
 RETRY_AFTER = timedelta(minutes=5)  # market time; the task asks far more often than it makes sense to fail
 TRAINING_SPAN = timedelta(days=70)
@@ -86,34 +84,11 @@ def _load(standing: Mapping[int, models.Row]) -> dict[int, Artifact]:
     return loaded
 
 
-def mature(rt: Runtime, now: datetime) -> list[stage.Matured]:
-    """Compare the forecasts whose time has come with the close of the bar that ended then."""
-    bar = timedelta(minutes=BAR_MINUTES)
-    with transaction(rt.engine) as connection:
-        due = models.pending_forecasts(connection, now - bar)
-        closes = bars.closes_at(connection, [(row["symbol"], row["eta"] - bar) for row in due])
-        actual = {row["forecast_id"]: closes.get((row["symbol"], row["eta"] - bar)) for row in due}
-        waiting = now - OUTCOME_WAIT
-        settled = {row["forecast_id"] for row in due if actual[row["forecast_id"]] or row["eta"] < waiting}
-        models.mature(connection, {key: actual[key] for key in settled}, now)
-    return [stage.matured(models.forecast_of(row), price) for row in due if (price := actual[row["forecast_id"]])]
-
-
-def quality(rt: Runtime, now: datetime) -> dict[str, dict[str, float | int]]:
-    """Error figures of the last QUALITY_HOURS by horizon, and a record of them; empty before any forecast matured."""
-    with transaction(rt.engine) as connection:
-        rows = models.matured_since(connection, now - timedelta(hours=QUALITY_HOURS))
-        found = stage.quality([stage.matured(models.forecast_of(row), row["actual_price_usd"]) for row in rows], now)
-        if found:
-            models.add_quality(connection, now, QUALITY_HOURS, found)
-    return found
-
-
 # --- training --------------------------------------------------------------------------------------------------------
 
 
 def train_if_due(rt: Runtime, now: datetime, run: Run = run_training) -> bool:
-    """Train when a human asked, when there is no artifact or the standing ones are old; True when a training was run.
+    """Train when a human asked, at an alarm, when there is no artifact or those that stand are old; True when it ran.
 
     Only one runs at a time: whatever is recorded as running now was killed.
     """
@@ -127,12 +102,13 @@ def train_if_due(rt: Runtime, now: datetime, run: Run = run_training) -> bool:
     if not have_bars:
         log.info("no training yet", why="there are no bars")
         return False
-    if not asked_for:
+    deviated = not asked_for and deviation.waiting(rt, now)
+    if not asked_for and not deviated:
         if standing and min(row["created_at"] for row in standing.values()) > now - RETRAIN_AFTER:
             return False
         if last and last[-1]["status"] == models.FAILED and last[-1]["started_at"] > now - RETRY_AFTER:
             return False
-    train(rt, now, "manual" if asked_for else "scheduled", run)
+    train(rt, now, "manual" if asked_for else "deviation" if deviated else "scheduled", run)
     return True
 
 
@@ -167,6 +143,7 @@ def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training)
     outcome = f"{len(found)} horizons trained, {skilled} better than no change"
     with transaction(rt.engine) as connection:
         models.finish_training(connection, training_id, models.SUCCESS, stats, found, now, rt.wall(), outcome)
+        deviations.serve(connection, training_id, started)
     showing_ml.training(rt)
     return result
 

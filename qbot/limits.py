@@ -79,6 +79,13 @@ TREE_ROWS_MAX = 50_000  # of each extra tree: twenty leaves of 2,500 rows, in se
 TRAINING_MEMORY_GB = 6.0  # of the process: what would not fit beside two million rows is left out
 TICKER_COLUMNS_MAX = 50  # `ticker_<SYMBOL>`: 5,000 of them were 25 million cells, and no row count would fill them
 
+# After the fact, in market time.
+MATURE_BATCH_ROWS = 20_000  # one update of a second or so; an issue of 5,000 tickers is 15,000 forecasts
+MATURE_BATCHES_MAX = 15  # a run stays within its minute; what is left is the next one's
+OUTCOME_WAIT_S = 7_200.0  # a bar may come late; after this its absence is taken for good
+DEVIATION_COOLDOWN_S = 86_400.0  # after any training: its artifact shall have had a day before it is judged
+DEVIATION_MEMORY_S = 28 * 86_400.0  # each training by deviation within it doubles the wait: days 0, 2, 6, 14
+
 # Orders.
 PRICE_COLLAR_PCT = Decimal("0.02")  # a limit further than this from the last quote is a mistake
 FAT_FINGER_PCT = Decimal("0.5")  # of the last price: a sale under it lacks a digit; trading halts long before
@@ -162,5 +169,6 @@ assert CANCELS_RESERVED_PER_MINUTE + UNTOLD_PER_MINUTE < REQUESTS_PER_MINUTE
 assert SEND_GRACE_S < EXIT_LIFE_S < ABANDON_INTENT_S, "what may still be sent is not given up"
 assert NOTIFY_TIMEOUT_S < NOTIFY_LEASE_S, "nobody takes a message from one who is still at it"
 assert NOTIFY_PER_HOUR < NOTIFY_CRITICAL_PER_HOUR
+assert DEVIATION_MEMORY_S >= 16 * DEVIATION_COOLDOWN_S, "where retraining does not help, a month sees four at most"
 assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
 assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"

@@ -17,11 +17,13 @@ from qbot import (
     book_alerts,
     continuity,
     control,
+    deviation,
     emergency,
     forecasting,
     health,
     inputs,
     manual,
+    maturing,
     notifying,
     projections_ml,
     protecting,
@@ -73,18 +75,22 @@ def generate_predictions(rt: Runtime) -> None:
     now = rt.market()
     settings = control.sync_settings(rt)
     made = forecasting.forecast(rt, now)
-    matured = forecasting.mature(rt, now)
+    matured = maturing.mature(rt, now)
     view = trading.look(rt, settings.config, now)
     showing_ml.forecasts(rt, view.wishes, now)
     showing_ml.outcomes(rt)
     rt.board.publish(keys.FORECAST_UPDATES, projections_ml.forecast_updates(made))
-    log.info("forecast", made=len(made), matured=len(matured))
+    log.info("forecast", made=len(made), matured=matured)
 
 
 def evaluate_predictions(rt: Runtime) -> None:
-    """How the forecasts that matured in the last day did, per horizon."""
-    if forecasting.quality(rt, rt.market()):
+    """How the forecasts that matured did: the figures of the last day, and whether the artifacts have drifted."""
+    now = rt.market()
+    if maturing.quality(rt, now):
         showing_ml.outcomes(rt)
+    if deviation.look(rt, now):
+        showing_ml.training(rt)
+        showing.alerts(rt)
 
 
 def train_models(rt: Runtime) -> None:

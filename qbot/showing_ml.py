@@ -14,7 +14,7 @@ from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.errors import BoardUnavailable
 from qbot.runtime import Runtime
-from qbot.store import models, shown
+from qbot.store import deviations, models, shown
 from qbot.store.engine import transaction
 from qbot.training_types import TrainingProgress
 from qbot.types import HORIZONS_MINUTES, Forecast, Signal
@@ -28,7 +28,7 @@ def forecasts(rt: Runtime, wishes: Sequence[Signal], now: datetime) -> None:
     """The newest forecast of each ticker and horizon whose time has not come, and the signals of this moment."""
     with transaction(rt.engine) as connection:
         standing = current(models.latest_forecasts(connection, now - LONGEST_HORIZON), now)
-        pending = [row for row in models.pending_forecasts(connection) if row["eta"] > now]
+        pending = models.pending_forecasts(connection, now)
         used = _used(connection, wishes, now)
     writes: Writes = [
         (keys.PREDICTIONS_CURRENT, projections_ml.predictions_current(standing)),
@@ -75,7 +75,7 @@ def training(rt: Runtime) -> None:
         recent = models.recent_trainings(connection, limits.TRAINING_LOG_MAX)
         trained = models.recent_trainings(connection, limits.METRICS_HISTORY_MAX, models.SUCCESS)
         standing = models.standing_artifacts(connection)
-        pending = models.training_asked_for(connection)
+        pending = models.training_asked_for(connection) or bool(deviations.waiting(connection))
     writes: Writes = [
         (keys.MODEL_TRAINED, bool(standing)),
         (keys.LAST_TRAINING_STATS, projections_ml.last_stats(recent)),

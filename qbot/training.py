@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qbot import candidates, clock, limits
+from qbot import candidates, clock, drift, limits
 from qbot.artifacts import RECORD_FILE, folder_sha256, model_input
 from qbot.baselines import fit_autoregression
-from qbot.calibration import fit_calibration
+from qbot.calibration import Calibration, fit_calibration
 from qbot.errors import TrainingFailed
 from qbot.expected_move import fit_expected_move
 from qbot.features import FEATURES, build_features, label_returns
@@ -34,6 +34,7 @@ from qbot.training_types import (
 
 ROWS_FOR_TWO_THREADS = 50_000  # below, a second thread costs more than it brings, above all on a busy machine
 LABEL, WEIGHT = "label", "weight"
+FORECAST_EVERY_MINUTES = 15  # of the documented task
 EXPECTED_MODELS = candidates.REQUIRED
 
 
@@ -189,6 +190,10 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
         autoregression=_measured(test, autoregression.returns(test, horizon)),
         autoregression_coefficients=autoregression.coefficients,
         warnings=(warning,) if warning else (),
+        reference_days=(
+            *_daily_errors(calibrate, calibrated, calibration),
+            *_daily_errors(test, tested, calibration),
+        ),
     )
     (folder / RECORD_FILE).write_bytes(RECORD.dump_json(record, indent=1))
     return record
@@ -197,6 +202,15 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
 def _measured(test: pd.DataFrame, predicted: np.ndarray[Any, np.dtype[np.float64]]) -> Metrics:
     actual, close = test[LABEL].to_numpy(dtype=float), test["close"].to_numpy(dtype=float)
     return measure(close, predicted, actual, test["session"].to_numpy(dtype=object))
+
+
+def _daily_errors(rows: pd.DataFrame, predicted: drift.Array, calibration: Calibration) -> tuple[drift.DayError, ...]:
+    """How those days went at the pace of forecasts: what `qbot.deviation` compares later days with."""
+    low, high = calibration.interval(predicted, rows)
+    paced = (rows["known_at"].dt.minute % FORECAST_EVERY_MINUTES == 0).to_numpy()
+    part, actual = rows[paced], rows[LABEL].to_numpy(dtype=float)[paced]
+    times, sessions = (part[name].to_numpy(dtype=object) for name in ("known_at", "session"))
+    return drift.daily(predicted[paced], actual, low[paced], high[paced], times, sessions)
 
 
 def fit_predictor(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str, ...], seconds: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from qbot.calibration import Calibration
+from qbot.drift import DayError
 from qbot.skill import Metrics
 from qbot.types import HORIZONS_MINUTES
 
@@ -80,6 +81,7 @@ class ArtifactRecord:
     autoregression: Metrics | None = None
     autoregression_coefficients: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    reference_days: tuple[DayError, ...] = ()  # calibration and test days: what later ones are compared with
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from qbot.expected_move import VOLATILITIES
-from qbot.forecast import RETURN_MAX_PCT, forecast_id, forecasts, matured, matures_at, quality
+from qbot.forecast import RETURN_MAX_PCT, forecast_id, forecasts, matured, matures_at, outcome
 from qbot.types import Forecast
 from tests.support.calibrations import calibration
 
@@ -86,25 +86,24 @@ def test_a_forecast_is_not_compared_with_what_is_no_price(price: float) -> None:
         matured(a_forecast(), price)
 
 
-def test_quality_is_told_per_horizon_in_the_documented_units() -> None:
-    items = [
-        matured(a_forecast(0.01), 100.0),
-        matured(a_forecast(0.01), 103.0),
-        matured(a_forecast(0.0, horizon=60), 99.0),
-    ]
-    told = quality(items, NOW + timedelta(hours=1))
-    assert list(told) == ["15", "60"]
-    first = told["15"]
-    assert (first["count"], first["mae"], first["naive_mae"]) == (2, pytest.approx(1.5), pytest.approx(1.5))
-    assert first["rmse"] == pytest.approx(np.sqrt((1 + 4) / 2))
-    assert first["mape"] == pytest.approx((1 / 100 + 2 / 103) / 2 * 100)
-    assert first["avg_deviation"] == pytest.approx((-1 / 100 + 2 / 103) / 2 * 100)
-    assert (first["direction_right"], first["inside_interval"]) == (0.5, 0.5)
-
-
-def test_quality_counts_only_what_matured_in_the_last_day() -> None:
-    due = NOW + timedelta(minutes=15)
-    items = [matured(a_forecast(), 100.0)]
-    assert quality(items, due - timedelta(seconds=1)) == {}
-    assert quality(items, due)["15"]["count"] == 1
-    assert quality(items, due + timedelta(hours=24)) == {}
+@pytest.mark.parametrize(
+    ("made", "ended", "same_day", "expected"),
+    [
+        (100.0, 101.0, True, (101.0, None)),
+        (None, 101.0, True, (101.0, None)),
+        (100.0, None, True, (None, "no bar")),
+        (100.4, 101.0, False, (101.0, None)),  # a vendor's correction
+        (50.0, 50.5, False, (101.0, None)),  # both bars told anew after a split of 2 for 1
+        (1_000.0, 1_010.0, False, (101.0, None)),  # after one of 1 for 10
+        (100.0, 50.5, False, (None, "split")),  # the bar at issue was not told anew
+        (100.0, 1_005.0, False, (None, "split")),
+        (None, 50.5, False, (None, "split")),
+        (100.0, 50.5, True, (50.5, None)),  # of this day: a crash, which counts
+        (100.0, 80.0, False, (80.0, None)),
+    ],
+)
+def test_what_a_corporate_action_does_to_prices_is_no_deviation(
+    made: float | None, ended: float | None, same_day: bool, expected: tuple[float | None, str | None]
+) -> None:
+    price, why = outcome(100.0, made, ended, same_day=same_day)
+    assert (price, why) == (None if expected[0] is None else pytest.approx(expected[0]), expected[1])

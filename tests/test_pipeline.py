@@ -504,8 +504,8 @@ def test_forecasts_are_compared_with_what_happened_and_only_once(world: World) -
     (deviation,) = world.told(keys.DEVIATION_TRACKER)
     (row,) = world.rows(tables.forecasts)
     eta = made.issued_at + timedelta(minutes=15)
-    with transaction(world.engine) as connection:
-        (close,) = bars.closes_at(connection, [("AAPL", eta - timedelta(minutes=5))]).values()
+    (close,) = (each["close"] for each in world.rows(tables.bars)
+                if (each["symbol"], each["ts"]) == ("AAPL", eta - timedelta(minutes=5)))  # fmt: skip
     assert (row["actual_price_usd"], row["eta"], deviation.actual) == (close, eta, close)
     pipeline.evaluate_predictions(world.rt)
     (quality,) = world.told(keys.PREDICTION_QUALITY)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from qbot.errors import StoreUnavailable
 from qbot.session import Event, Switch
-from qbot.store import bars, locks, migrate, models, state, tables
+from qbot.store import bars, locks, maturing, migrate, models, state, tables
 from qbot.store.engine import make_engine, transaction
 from qbot.types import Forecast
 from tests.support.exchange import MID_SESSION
@@ -123,9 +123,6 @@ def test_bars_are_read_by_symbol_and_time_the_end_excluded(world: World) -> None
         assert list(found[["symbol", "close"]].itertuples(index=False, name=None)) == [("AAPL", 1.0), ("MSFT", 5.0)]
         assert str(found["ts"].dt.tz) == "UTC"
         assert bars.last_starts(connection, ["AAPL", "NOPE"]) == {"AAPL": MID_SESSION + timedelta(minutes=10)}
-        assert bars.closes_at(connection, []) == {}
-        wanted = [("AAPL", MID_SESSION), ("MSFT", MID_SESSION), ("MSFT", MID_SESSION + timedelta(minutes=5))]
-        assert bars.closes_at(connection, wanted) == {wanted[0]: 1.0, wanted[2]: 5.0}
 
 
 def test_no_bars_are_an_empty_frame_with_the_same_columns(world: World) -> None:
@@ -181,16 +178,19 @@ def test_the_newest_forecast_of_each_symbol_and_horizon_counts_while_it_is_young
 
 def test_a_forecast_is_due_when_its_time_has_come_until_its_outcome_is_known(world: World) -> None:
     trained(world, 1, artifact(1))
+    bar, at = timedelta(minutes=5), MID_SESSION + timedelta(minutes=15)
     with transaction(world.engine) as connection:
         models.add_forecasts(connection, [forecast(), forecast(horizon=15), forecast("MSFT", 15)])
-        at = MID_SESSION + timedelta(minutes=15)
-        assert [row["horizon_minutes"] for row in models.pending_forecasts(connection, at)] == [15, 15]
-        models.mature(connection, {}, at)
-        models.mature(connection, {"AAPL:15:0": 101.0, "MSFT:15:0": None}, at)
-        assert models.pending_forecasts(connection, at) == []
-        assert len(models.pending_forecasts(connection)) == 1
-        assert [row["forecast_id"] for row in models.matured_since(connection, MID_SESSION)] == ["AAPL:15:0"]
-        assert models.matured_since(connection, at) == []
+        first, second = maturing.due(connection, at, bar, 10)
+        assert [first["forecast_id"], second["forecast_id"]] == ["AAPL:15:0", "MSFT:15:0"]
+        assert maturing.due(connection, at, bar, 1) == [first]
+        assert maturing.due(connection, at, bar, 10, (first["eta"], first["forecast_id"])) == [second]
+        maturing.settle(connection, [], at)
+        maturing.settle(connection, [("AAPL:15:0", 101.0, None), ("MSFT:15:0", None, "no bar")], at)
+        maturing.settle(connection, [("AAPL:15:0", 99.0, None)], at + bar)  # what is settled stays
+        assert maturing.due(connection, at, bar, 10) == []
+        assert [row["horizon_minutes"] for row in models.pending_forecasts(connection, at)] == [60]
+        assert [row["actual_price_usd"] for row in models.recent_outcomes(connection, 10)] == [101.0]
 
 
 # --- switch, settings, alerts, requests -------------------------------------------------------------------------------

@@ -50,6 +50,10 @@ def test_planted_skill_is_found_and_told_step_by_step(tmp_path: Path) -> None:
     assert first.warnings and "looks like leakage" in first.warnings[0], "a market as easy as that is none"
     assert "autoregression" in events[-1].detail and "suspicious" in events[-1].detail
     assert set(EXPECTED_MODELS) <= set(first.models)
+    days = first.reference_days
+    assert len(days) >= 10 and [each.day for each in days][-len(first.test_days) :] == list(first.test_days)
+    assert {each.times for each in days} == {25}  # a quarter of an hour apart, from 09:45 to 15:45
+    assert np.mean([each.outside for each in days]) == pytest.approx(0.2, abs=0.1)
     assert result.tickers_included == ("AAA", "BBB", "CCC") and result.tickers_excluded == ("DDD",)
     assert (result.raw_rows, result.filtered_rows) == (len(broken), 3 * 32 * 78 + 149 - 1)
     assert result.clean_rows == 3 * 32 * (78 - 3) - 1 and not result.degraded_mode

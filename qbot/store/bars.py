@@ -64,18 +64,6 @@ def fresh(connection: Connection, symbols: Sequence[str], since: datetime) -> se
     return set(connection.execute(query).scalars())
 
 
-def closes_at(connection: Connection, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], float]:
-    """The close of the bar that starts at the given time, for each (symbol, start) that is known."""
-    if not wanted:
-        return {}
-    symbols, starts = zip(*wanted, strict=True)
-    query = sa.select(bars.c.symbol, bars.c.ts, bars.c.close).where(
-        bars.c.symbol.in_(sorted(set(symbols))), bars.c.ts.in_(sorted(set(starts)))
-    )
-    found = {(symbol, ts): close for symbol, ts, close in connection.execute(query)}
-    return {key: found[key] for key in wanted if key in found}
-
-
 def days(connection: Connection, symbols: Sequence[str], today: Span, before: Span) -> dict[str, Day]:
     """What the bars of a session come to, and the last close of the session before it. Without bars: None."""
     closes: dict[str, float] = dict(connection.execute(_closes(symbols, before)).all())

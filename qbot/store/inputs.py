@@ -55,3 +55,9 @@ def serve_training_requests(connection: Connection, training_id: str) -> Sequenc
     waiting = training_requests.c.training_id.is_(None)
     served = training_requests.update().where(waiting).values(training_id=training_id)
     return sorted(connection.execute(served.returning(training_requests.c.request_id)).scalars())
+
+
+def training_of(connection: Connection, request_id: str) -> str | None:
+    """The training that serves a request; None while it waits, or is not known."""
+    query = sa.select(training_requests.c.training_id).where(training_requests.c.request_id == request_id)
+    return connection.execute(query).scalar()

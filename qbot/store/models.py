@@ -68,6 +68,18 @@ def recent_trainings(connection: Connection, count: int, status: str | None = No
     return [dict(row) for row in reversed(connection.execute(query.limit(count)).mappings().all())]
 
 
+def training(connection: Connection, training_id: str) -> Row:
+    """One training that is recorded."""
+    query = trainings.select().where(trainings.c.training_id == training_id)
+    return dict(connection.execute(query).mappings().one())
+
+
+def artifacts_of(connection: Connection, training_id: str) -> list[Row]:
+    """The artifacts that a training made, by horizon."""
+    query = artifacts.select().where(artifacts.c.training_id == training_id).order_by(artifacts.c.horizon_minutes)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def training_asked_for(connection: Connection) -> bool:
     """Whether a human asked for a training that has not begun."""
     waiting = sa.exists().where(training_requests.c.training_id.is_(None))
@@ -112,30 +124,11 @@ def newest_confidences(connection: Connection, since: datetime) -> list[float]:
     return list(connection.execute(query.group_by(forecasts.c.symbol)).scalars())
 
 
-def pending_forecasts(connection: Connection, until: datetime | None = None, most: int = 5_000) -> list[Row]:
-    """Forecasts not yet compared with what happened; with `until`, those whose time has come."""
-    query = forecasts.select().where(forecasts.c.matured_at.is_(None))
-    if until is not None:
-        query = query.where(forecasts.c.eta <= until)
-    return [dict(row) for row in connection.execute(query.order_by(forecasts.c.eta).limit(most)).mappings()]
-
-
-def mature(connection: Connection, actual_usd: Mapping[str, float | None], at: datetime) -> None:
-    """Record what happened: the price at the eta by forecast id, None where there was none."""
-    if not actual_usd:
-        return
-    change = (
-        forecasts.update()
-        .where(forecasts.c.forecast_id == sa.bindparam("id"))
-        .values(actual_price_usd=sa.bindparam("actual"), matured_at=at)
-    )
-    connection.execute(change, [{"id": key, "actual": price} for key, price in actual_usd.items()])
-
-
-def matured_since(connection: Connection, since: datetime) -> list[Row]:
-    """Forecasts with a known outcome whose eta lies after `since`."""
-    known = sa.and_(forecasts.c.actual_price_usd.is_not(None), forecasts.c.eta > since)
-    return [dict(row) for row in connection.execute(forecasts.select().where(known)).mappings()]
+def pending_forecasts(connection: Connection, after: datetime, most: int = 5_000) -> list[Row]:
+    """Forecasts whose time comes after that moment, the next ones first."""
+    waiting = sa.and_(forecasts.c.matured_at.is_(None), forecasts.c.eta > after)
+    query = forecasts.select().where(waiting).order_by(forecasts.c.eta, forecasts.c.forecast_id)
+    return [dict(row) for row in connection.execute(query.limit(most)).mappings()]
 
 
 def recent_outcomes(connection: Connection, count: int) -> list[Row]:

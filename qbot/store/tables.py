@@ -84,6 +84,7 @@ forecasts = sa.Table(
     sa.Column("skilled", sa.Boolean, nullable=False),
     sa.Column("actual_price_usd", sa.Float, comment="known once matured"),
     sa.Column("matured_at", Time),
+    sa.Column("incomparable", sa.Text, comment="why it matured without a price: closed|no bar|split"),
     sa.Index(None, "issued_at"),
     sa.Index("ix_forecasts_pending", "eta", postgresql_where=sa.text("matured_at IS NULL")),
     sa.Index("ix_forecasts_known", "eta", postgresql_where=sa.text("actual_price_usd IS NOT NULL")),
@@ -95,6 +96,32 @@ forecast_quality = sa.Table(
     sa.Column("at", Time, primary_key=True),
     sa.Column("window_hours", sa.Float, nullable=False),
     sa.Column("per_horizon", JSONB, nullable=False),
+)
+
+forecast_days = sa.Table(
+    "forecast_days",
+    metadata,
+    sa.Column("artifact_id", sa.Text, sa.ForeignKey("artifacts.artifact_id"), primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True, comment="New York"),
+    sa.Column("scaled", sa.Float, nullable=False, comment="mean absolute error in half widths of the intervals"),
+    sa.Column("naive", sa.Float, nullable=False, comment="the same of no change"),
+    sa.Column("outside", sa.Float, nullable=False, comment="share outside the 80 % interval"),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("times", sa.Integer, nullable=False, comment="moments of issue"),
+    comment="how each artifact did on each day whose forecasts have all matured",
+)
+
+deviation_alarms = sa.Table(
+    "deviation_alarms",
+    metadata,
+    sa.Column("artifact_id", sa.Text, sa.ForeignKey("artifacts.artifact_id"), primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True, comment="New York; the last one it is about. Later days count anew"),
+    sa.Column("kind", sa.Text, nullable=False, comment="drift|bound"),
+    sa.Column("why", sa.Text, nullable=False, comment="for a human"),
+    sa.Column("numbers", JSONB, nullable=False),
+    sa.Column("at", Time, nullable=False),
+    sa.Column("at_wall", Time, nullable=False),
+    sa.Column("training_id", sa.Text, sa.ForeignKey("trainings.training_id"), comment="null while none has answered"),
 )
 
 newest_cycle = sa.Table(
