@@ -73,6 +73,9 @@ CASH_TOLERANCE_USD = Decimal("0.01")
 # Training.
 TRAINING_MIN_ROWS = 150  # documented: a ticker with fewer usable rows is left out
 TRAINING_LIMIT_S = 900.0  # a training that has not ended by then hangs
+REPAIR_AFTER_S = 3_600.0  # market time: so long after any training one replaces an artifact that cannot be loaded
+ARTIFACTS_KEPT = 5  # of each horizon, the newest: a month of weekly trainings to roll back to
+ORPHANS_KEPT_S = 86_400.0  # wall time: a folder of artifacts that nobody recorded may be about to be
 
 # Orders.
 PRICE_COLLAR_PCT = Decimal("0.02")  # a limit further than this from the last quote is a mistake

@@ -18,6 +18,7 @@ from qbot.artifacts import RECORD_FILE, folder_sha256, model_input
 from qbot.calibration import fit_calibration
 from qbot.errors import TrainingFailed
 from qbot.features import build_features, label_returns
+from qbot.lineage import lineage
 from qbot.skill import measure
 from qbot.splits import SESSIONS_MIN, Split, parts, split_sessions
 from qbot.training_types import (
@@ -29,6 +30,7 @@ from qbot.training_types import (
     TrainingRequest,
     TrainingResult,
 )
+from qbot.trials import hold
 
 ROWS_FOR_TWO_THREADS = 50_000  # below, a second thread costs more than it brings, above all on a busy machine
 FIRST_MODEL_TIME_SHARE = 0.5  # so that a slow first model cannot leave the second without time
@@ -184,6 +186,8 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
         test_days=prepared.split.test,
         fit_rows=len(fit),
         autogluon_version=version("autogluon.tabular"),
+        lineage=lineage(request, predictor),
+        trial=hold(test, test[LABEL].to_numpy(dtype=float), tested, request.standing.get(horizon)),
     )
     (folder / RECORD_FILE).write_bytes(RECORD.dump_json(record, indent=1))
     return record

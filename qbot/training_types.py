@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from qbot.calibration import Calibration
+from qbot.promotion import Trial
 from qbot.skill import Metrics
 from qbot.types import HORIZONS_MINUTES
 
@@ -18,8 +19,20 @@ Event = Literal["start", "horizon_trained", "finished", "failed"]
 
 
 @dataclass(frozen=True)
+class StandingArtifact:
+    """What serves a horizon while another is trained for it, to be held against that on the same rows."""
+
+    artifact_id: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
 class TrainingRequest:
-    """One run. Artifacts go to `folder`/<time of `now`>; a ticker with under `min_rows` usable rows is left out."""
+    """One run. Artifacts go to `folder`/<time of `now`>; a ticker with under `min_rows` usable rows is left out.
+
+    `span_days`: calendar days that the bars were asked for. `standing`: by horizon.
+    """
 
     symbols: tuple[str, ...]
     folder: Path
@@ -28,6 +41,8 @@ class TrainingRequest:
     seconds_per_horizon: int
     min_rows: int
     horizons: tuple[int, ...] = HORIZONS_MINUTES
+    span_days: float | None = None
+    standing: dict[int, StandingArtifact] = field(default_factory=dict)
 
     @property
     def run_folder(self) -> Path:
@@ -55,8 +70,22 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """What made an artifact besides its data. `code`: QBot's version and a hash over its source."""
+
+    code: str
+    hyperparameters_sha256: str
+    seconds_per_horizon: int
+    min_rows: int
+    span_days: float | None
+
+
+@dataclass(frozen=True)
 class ArtifactRecord:
-    """Stored as artifact.json beside the predictor: all that is needed to use and to judge it."""
+    """Stored as artifact.json beside the predictor: all that is needed to use and to judge it.
+
+    `skilled`: by its own measure. Whether it counts as skilled is the promotion's to say, and stands in Postgres.
+    """
 
     horizon_minutes: int
     trained_at: datetime
@@ -72,6 +101,8 @@ class ArtifactRecord:
     test_days: tuple[date, ...]
     fit_rows: int
     autogluon_version: str
+    lineage: Lineage | None = None
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)
