@@ -46,7 +46,7 @@ def noise(rng: np.random.Generator, runs: int, count: int, follows: float, tails
 def test_a_candidate_without_skill_is_promoted_no_more_often_than_stated(
     count: int, follows: float, tails: float
 ) -> None:
-    runs = 40_000
+    runs = 20_000
     t, freedom = statistic(noise(np.random.default_rng(count), runs, count, follows, tails))
     for number in (1, 2, 5):
         alpha = level(number)
@@ -62,7 +62,7 @@ def test_all_trials_together_spend_no_more_than_is_stated() -> None:
 
 
 def test_twenty_trials_of_noise_seldom_give_a_single_promotion() -> None:
-    rng, lives = np.random.default_rng(5), 2_000
+    rng, lives = np.random.default_rng(5), 4_000
     ever = np.zeros(lives, dtype=bool)
     for number in range(1, 21):
         t, freedom = statistic(noise(rng, lives, 12, 0.2, 5.0))
