@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from qbot.types import Action
 from tests.support.runtime import CONFIG, TICKERS, World, quote_of
 from tests.test_promotion import EVEN, GOOD, days
 
-EAGER = replace(CONFIG, buy_threshold_pct=Decimal("0.0001"), ml_confidence_threshold=0.0)
+EAGER = replace(CONFIG, buy_threshold_pct=0.0001, ml_confidence_threshold=0.0)
 LOST = tuple(-gain for gain in GOOD)
 JUDGED = ("INFO", "New models were judged")
 
