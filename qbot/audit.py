@@ -194,6 +194,8 @@ def _forecast(found: Trail) -> list[str]:
     if made_by is not None:
         skill = "better than naive on unseen days" if made_by["skilled"] else "NO SKILL shown over naive"
         lines.append(f"artifact {made_by['artifact_id']} ({skill}), sha256 {made_by['sha256']}")
+        if made_by["verdict"] is not None:
+            lines.append(f"when it was trained: {made_by['verdict']['outcome']}: {made_by['verdict']['why']}")
     if training is not None:
         lines.append(
             f"of training {training['training_id']} ({training['trigger']}), begun {both(training['started_at'])}"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from qbot import cli_account, cli_contract
+from qbot import cli_account, cli_contract, cli_models
 from qbot.cli_explain import explain
 from qbot.cli_resume import resume
 from qbot.cli_stop import stop
@@ -29,6 +29,7 @@ app.command()(explain)
 app.command()(train)
 app.add_typer(cli_account.app, name="account")
 app.add_typer(cli_contract.app, name="contract")
+app.add_typer(cli_models.app, name="models")
 
 
 @app.command()

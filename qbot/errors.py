@@ -58,5 +58,9 @@ class ArtifactError(QBotError):
     """A model file is missing, corrupt or not the one recorded: there is no ML signal until it is replaced."""
 
 
+class RollbackRefused(QBotError):
+    """No other artifact was made to stand: nothing was written. The message says why."""
+
+
 class TrainingFailed(QBotError):
     """No new artifact came of a training run. The standing one stays in use; the next trigger tries again."""

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import structlog
 
-from qbot import artifacts, deviation, limits, projections_ml, showing_ml
 from qbot import forecast as stage
-from qbot.artifacts import Artifact
-from qbot.errors import ArtifactError, TrainingFailed
+from qbot import clock, deviation, limits, projections_ml, promoting, serving, showing_ml
+from qbot.calibration import width_factor
+from qbot.errors import TrainingFailed
 from qbot.features import HISTORY_SESSIONS, build_features, latest_rows
 from qbot.runtime import Runtime
-from qbot.store import bars, deviations, inputs, models
+from qbot.store import bars, coverage, inputs, models
 from qbot.store.engine import transaction
 from qbot.training_process import run_training
 from qbot.training_types import (
     PROGRESS,
-    RECORD,
-    HorizonResult,
     TrainingProgress,
     TrainingRequest,
     TrainingResult,
@@ -48,22 +45,30 @@ def forecast(rt: Runtime, now: datetime) -> list[Forecast]:
     with transaction(rt.engine) as connection:
         standing = models.standing_artifacts(connection)
         history = bars.load(connection, rt.tickers, now - SERVING_SPAN, now - timedelta(minutes=BAR_MINUTES))
-    loaded = _load(standing)
+        missed = coverage.daily_outside(
+            connection, [row["artifact_id"] for row in standing.values()], clock.market_day(now)
+        )
+    loaded = serving.load(rt, standing)
     if not loaded or history.empty:
         return []
     symbols = next(iter(loaded.values())).record.symbols
     rows = latest_rows(build_features(history, symbols))
-    rows = rows[rows["known_at"] >= now - timedelta(seconds=limits.BAR_MAX_AGE_S)]
+    rows = rows[rows["known_at"] >= now - timedelta(seconds=limits.BAR_MAX_AGE_S)].reset_index(drop=True)
+    if rows.empty:
+        return []
+    predicted = serving.predict(rt, loaded, standing, rows)
+    widths = {horizon: width_factor(missed.get(standing[horizon]["artifact_id"], ())) for horizon in predicted}
     made: list[Forecast] = []
     for known_at in sorted(set(rows["known_at"])):
-        group = rows[rows["known_at"] == known_at]
+        at = (rows["known_at"] == known_at).to_numpy()
         batch = stage.forecasts(
-            group.reset_index(drop=True),
-            artifacts.predict_all(loaded, group),
-            {horizon: artifact.calibration for horizon, artifact in loaded.items()},
-            {horizon: standing[horizon]["artifact_id"] for horizon in loaded},
-            {horizon: artifact.skilled for horizon, artifact in loaded.items()},
+            rows[at].reset_index(drop=True),
+            {horizon: returns[at] for horizon, returns in predicted.items()},
+            {horizon: loaded[horizon].calibration for horizon in predicted},
+            {horizon: standing[horizon]["artifact_id"] for horizon in predicted},
+            {horizon: standing[horizon]["skilled"] for horizon in predicted},
             known_at.to_pydatetime(),
+            widths,
         )
         made += batch.forecasts
         if batch.dropped:
@@ -71,17 +76,6 @@ def forecast(rt: Runtime, now: datetime) -> list[Forecast]:
     with transaction(rt.engine) as connection:
         models.add_forecasts(connection, made)
     return made
-
-
-def _load(standing: Mapping[int, models.Row]) -> dict[int, Artifact]:
-    """The artifacts in memory. A missing or corrupt one gives no forecasts of its horizon, and is reported."""
-    loaded = {}
-    for horizon, row in sorted(standing.items()):
-        try:
-            loaded[horizon] = artifacts.load(Path(row["path"]), row["sha256"])
-        except ArtifactError as error:
-            log.error("artifact_unusable", horizon_minutes=horizon, artifact_id=row["artifact_id"], why=str(error))
-    return loaded
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -97,6 +91,7 @@ def train_if_due(rt: Runtime, now: datetime, run: Run = run_training) -> bool:
         have_bars = bars.last_starts(connection, rt.tickers)
         killed = models.fail_abandoned_trainings(connection, rt.wall())
         asked_for, last = models.training_asked_for(connection), models.recent_trainings(connection, 1)
+        trained = models.recent_trainings(connection, 1, models.SUCCESS)
     if killed:
         showing_ml.training(rt)
     if not have_bars:
@@ -104,12 +99,29 @@ def train_if_due(rt: Runtime, now: datetime, run: Run = run_training) -> bool:
         return False
     deviated = not asked_for and deviation.waiting(rt, now)
     if not asked_for and not deviated:
-        if standing and min(row["created_at"] for row in standing.values()) > now - RETRAIN_AFTER:
+        if _fresh(standing, trained, now) and not _to_repair(standing, last, now):
             return False
         if last and last[-1]["status"] == models.FAILED and last[-1]["started_at"] > now - RETRY_AFTER:
             return False
     train(rt, now, "manual" if asked_for else "deviation" if deviated else "scheduled", run)
     return True
+
+
+def _fresh(standing: Mapping[int, models.Row], trained: Sequence[models.Row], now: datetime) -> bool:
+    """Something stands, and it was made lately, or the last candidates were made lately and refused."""
+    if not standing:
+        return False
+    newest: datetime = max([min(row["created_at"] for row in standing.values()), *(r["started_at"] for r in trained)])
+    return newest > now - RETRAIN_AFTER
+
+
+def _to_repair(standing: Mapping[int, models.Row], last: Sequence[models.Row], now: datetime) -> bool:
+    """An artifact cannot be loaded, and neither is it new nor was a training just run: one replaces it, not many."""
+    broken = [row["created_at"] for row in standing.values() if row["unusable"] is not None]
+    if not broken:
+        return False
+    latest: datetime = max([*broken, *(row["started_at"] for row in last)])
+    return latest <= now - timedelta(seconds=limits.REPAIR_AFTER_S)
 
 
 def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training) -> TrainingResult:
@@ -121,6 +133,7 @@ def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training)
         models.fail_abandoned_trainings(connection, started)
         begun = f"{len(history)} bars of {len(rt.tickers)} tickers"
         models.start_training(connection, training_id, trigger, now, started, begun)
+        standing = promoting.to_hold_against(connection)
         if trigger == "manual":
             inputs.serve_training_requests(connection, training_id)
     request = TrainingRequest(
@@ -130,6 +143,8 @@ def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training)
         trigger=trigger,
         seconds_per_horizon=rt.settings.train_seconds_per_horizon,
         min_rows=limits.TRAINING_MIN_ROWS,
+        span_days=TRAINING_SPAN / timedelta(days=1),
+        standing=standing,
     )
     showing_ml.training(rt)
     try:
@@ -137,13 +152,7 @@ def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training)
     except TrainingFailed as error:
         _failed(rt, training_id, request, len(history), error)
         raise
-    stats = projections_ml.training_stats(result, rt.wall()).model_dump(mode="json")
-    found = [_artifact_row(horizon, done) for horizon, done in result.horizons.items()]
-    skilled = sum(done.record.skilled for done in result.horizons.values())
-    outcome = f"{len(found)} horizons trained, {skilled} better than no change"
-    with transaction(rt.engine) as connection:
-        models.finish_training(connection, training_id, models.SUCCESS, stats, found, now, rt.wall(), outcome)
-        deviations.serve(connection, training_id, started)
+    promoting.finish(rt, training_id, result, now)
     showing_ml.training(rt)
     return result
 
@@ -161,16 +170,3 @@ def _failed(rt: Runtime, training_id: str, request: TrainingRequest, rows: int, 
     with transaction(rt.engine) as connection:
         models.finish_training(connection, training_id, models.FAILED, stats, (), request.now, rt.wall(), why)
     showing_ml.training(rt)
-
-
-def _artifact_row(horizon: int, done: HorizonResult) -> models.Row:
-    record = RECORD.dump_python(done.record, mode="json")
-    return {
-        "artifact_id": done.artifact_id,
-        "horizon_minutes": horizon,
-        "path": str(done.path),
-        "sha256": done.sha256,
-        "features": record["features"],
-        "metrics": record,
-        "skilled": done.record.skilled,
-    }

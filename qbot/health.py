@@ -96,7 +96,7 @@ def _postgres(rt: Runtime) -> Stored | None:
     """None when it does not answer."""
     try:
         with transaction(rt.engine) as connection:
-            trained, resting = models.standing_artifacts(connection), ledger.open_orders(connection)
+            trained, resting = models.usable(models.standing_artifacts(connection)), ledger.open_orders(connection)
             last_fill_at, ticks = ledger.last_fill_at(connection), shown.last_ticks(connection)
             active = sessions.active(connection, rt.wall())
     except StoreUnavailable:

@@ -86,6 +86,11 @@ OUTCOME_WAIT_S = 7_200.0  # a bar may come late; after this its absence is taken
 DEVIATION_COOLDOWN_S = 86_400.0  # after any training: its artifact shall have had a day before it is judged
 DEVIATION_MEMORY_S = 28 * 86_400.0  # each training by deviation within it doubles the wait: days 0, 2, 6, 14
 
+# Artifacts.
+REPAIR_AFTER_S = 3_600.0  # market time: so long after any training one replaces an artifact that cannot be loaded
+ARTIFACTS_KEPT = 5  # of each horizon, the newest: a month of weekly trainings to roll back to
+ORPHANS_KEPT_S = 86_400.0  # wall time: a folder of artifacts that nobody recorded may be about to be
+
 # Orders.
 PRICE_COLLAR_PCT = Decimal("0.02")  # a limit further than this from the last quote is a mistake
 FAT_FINGER_PCT = Decimal("0.5")  # of the last price: a sale under it lacks a digit; trading halts long before

@@ -33,6 +33,7 @@ from qbot.contract.payloads_ml import (
     Trend,
 )
 from qbot.forecast import Matured, matures_at
+from qbot.promotion import Verdict
 from qbot.store import models
 from qbot.training_types import PROGRESS, ArtifactRecord, TrainingProgress, TrainingRequest, TrainingResult
 from qbot.types import Action, Forecast, Signal
@@ -285,9 +286,9 @@ def model_features(standing: Mapping[int, Row]) -> dict[str, tuple[str, ...]]:
     return {str(horizon): tuple(row["features"]) for horizon, row in sorted(standing.items())}
 
 
-def training_stats(result: TrainingResult, at: datetime) -> TrainingStats:
-    """`last_training_stats` of a training that succeeded."""
-    metrics = {str(horizon): _metrics(done.record) for horizon, done in result.horizons.items()}
+def training_stats(result: TrainingResult, at: datetime, verdicts: Mapping[int, Verdict] = {}) -> TrainingStats:
+    """`last_training_stats` of a training that succeeded, with what became of its artifacts."""
+    metrics = {str(horizon): _metrics(done.record, verdicts.get(horizon)) for horizon, done in result.horizons.items()}
     return TrainingStats(
         time=at,
         trigger=TrainingTrigger(result.trigger),
@@ -304,9 +305,18 @@ def training_stats(result: TrainingResult, at: datetime) -> TrainingStats:
     )
 
 
-def _metrics(record: ArtifactRecord) -> HorizonMetrics:
+def _metrics(record: ArtifactRecord, verdict: Verdict | None) -> HorizonMetrics:
     found = record.metrics
-    return HorizonMetrics(mae=found.mae, mape=found.mape, r2=found.r2, rows=record.fit_rows)
+    metrics = HorizonMetrics(mae=found.mae, mape=found.mape, r2=found.r2, rows=record.fit_rows)
+    if verdict is None:
+        return metrics
+    return metrics.model_copy(update={"skilled": verdict.skilled, "verdict": f"{verdict.outcome}: {verdict.why}"})
+
+
+def verdict_of(horizon: int, verdict: Verdict) -> str:
+    """One line for a human: "15 min refused: not better than no change (p = 0.41, 12 days)"."""
+    lost = "; the standing one no longer counts as skilled" if verdict.demoted and not verdict.stands else ""
+    return f"{horizon} min {verdict.outcome}: {verdict.why}{lost}"
 
 
 def failed_training(request: TrainingRequest, raw_rows: int, at: datetime) -> TrainingStats:

@@ -74,14 +74,15 @@ def training(rt: Runtime) -> None:
     with transaction(rt.engine) as connection:
         recent = models.recent_trainings(connection, limits.TRAINING_LOG_MAX)
         trained = models.recent_trainings(connection, limits.METRICS_HISTORY_MAX, models.SUCCESS)
-        standing = models.standing_artifacts(connection)
+        recorded = models.standing_artifacts(connection)
         pending = models.training_asked_for(connection) or bool(deviations.waiting(connection))
+    standing = models.usable(recorded)
     writes: Writes = [
         (keys.MODEL_TRAINED, bool(standing)),
         (keys.LAST_TRAINING_STATS, projections_ml.last_stats(recent)),
         (keys.RETRAIN_STATUS, projections_ml.retrain_status(trained, pending=pending)),
     ]
-    if standing:
+    if recorded:
         writes += [
             (keys.MODEL_PATHS, projections_ml.model_paths(standing)),
             (keys.MODEL_FEATURES, projections_ml.model_features(standing)),

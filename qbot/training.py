@@ -20,6 +20,7 @@ from qbot.calibration import Calibration, fit_calibration
 from qbot.errors import TrainingFailed
 from qbot.expected_move import fit_expected_move
 from qbot.features import FEATURES, build_features, label_returns
+from qbot.lineage import lineage
 from qbot.skill import Metrics, measure, too_good
 from qbot.splits import SESSIONS_MIN, Split, parts, split_sessions
 from qbot.training_types import (
@@ -31,6 +32,7 @@ from qbot.training_types import (
     TrainingRequest,
     TrainingResult,
 )
+from qbot.trials import hold
 
 ROWS_FOR_TWO_THREADS = 50_000  # below, a second thread costs more than it brings, above all on a busy machine
 LABEL, WEIGHT = "label", "weight"
@@ -194,6 +196,8 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
             *_daily_errors(calibrate, calibrated, calibration),
             *_daily_errors(test, tested, calibration),
         ),
+        lineage=lineage(request, predictor),
+        trial=hold(test, test[LABEL].to_numpy(dtype=float), tested, request.standing.get(horizon)),
     )
     (folder / RECORD_FILE).write_bytes(RECORD.dump_json(record, indent=1))
     return record

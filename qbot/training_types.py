@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from qbot.calibration import Calibration
 from qbot.drift import DayError
+from qbot.promotion import Trial
 from qbot.skill import Metrics
 from qbot.types import HORIZONS_MINUTES
 
@@ -19,8 +20,20 @@ Event = Literal["start", "horizon_trained", "finished", "failed"]
 
 
 @dataclass(frozen=True)
+class StandingArtifact:
+    """What serves a horizon while another is trained for it, to be held against that on the same rows."""
+
+    artifact_id: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
 class TrainingRequest:
-    """One run. Artifacts go to `folder`/<time of `now`>; a ticker with under `min_rows` usable rows is left out."""
+    """One run. Artifacts go to `folder`/<time of `now`>; a ticker with under `min_rows` usable rows is left out.
+
+    `span_days`: calendar days that the bars were asked for. `standing`: by horizon.
+    """
 
     symbols: tuple[str, ...]
     folder: Path
@@ -29,6 +42,8 @@ class TrainingRequest:
     seconds_per_horizon: int
     min_rows: int
     horizons: tuple[int, ...] = HORIZONS_MINUTES
+    span_days: float | None = None
+    standing: dict[int, StandingArtifact] = field(default_factory=dict)
 
     @property
     def run_folder(self) -> Path:
@@ -56,11 +71,22 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """What made an artifact besides its data. `code`: QBot's version and a hash over its source."""
+
+    code: str
+    hyperparameters_sha256: str
+    seconds_per_horizon: int
+    min_rows: int
+    span_days: float | None
+
+
+@dataclass(frozen=True)
 class ArtifactRecord:
     """Stored as artifact.json beside the predictor: all that is needed to use and to judge it.
 
     `left_out`: candidates that could not be fitted in the time and memory there was. `autoregression` holds the errors
-    of that baseline on the same unseen rows as `metrics`. `warnings` are for a human.
+    of that baseline on the same unseen rows as `metrics`. `warnings` are for a human. `skilled`: by its own measure. Whether it counts as skilled is the promotion's to say, and stands in Postgres.
     """
 
     horizon_minutes: int
@@ -82,6 +108,8 @@ class ArtifactRecord:
     autoregression_coefficients: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     reference_days: tuple[DayError, ...] = ()  # calibration and test days: what later ones are compared with
+    lineage: Lineage | None = None
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)

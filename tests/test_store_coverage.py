@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 from qbot.store import coverage, models
 from qbot.store.engine import transaction
@@ -27,6 +27,6 @@ def test_each_finished_day_of_an_artifact_has_its_share(world: World) -> None:
     with transaction(world.engine) as connection:
         models.add_forecasts(connection, [*made, unknown])
         models.mature(connection, {**prices, "unknown": None}, MID_SESSION)
-        today = date.fromisoformat(f"{MID_SESSION:%Y-%m-%d}")
+        today = f"{MID_SESSION:%Y-%m-%d}"
         assert coverage.daily_outside(connection, ["made-up-60"], today) == {"made-up-60": [0.5, 0.5]}
         assert coverage.daily_outside(connection, ["another"], today) == {}

@@ -248,6 +248,10 @@ export interface HorizonMetrics {
   readonly r2: number;
   /** Rows trained on. (at least 0) */
   readonly rows: number;
+  /** Proven better than no change on unseen days. An extension. */
+  readonly skilled?: boolean | null;
+  /** Promoted or refused, and why. An extension; for a human. */
+  readonly verdict?: string | null;
 }
 
 export interface HorizonPrediction {

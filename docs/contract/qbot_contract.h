@@ -396,6 +396,10 @@ inline constexpr char kMape[] = "mape";
 inline constexpr char kR2[] = "r2";
 // whole number. Rows trained on.
 inline constexpr char kRows[] = "rows";
+// boolean or null. Proven better than no change on unseen days. An extension.
+inline constexpr char kSkilled[] = "skilled";
+// string or null. Promoted or refused, and why. An extension; for a human.
+inline constexpr char kVerdict[] = "verdict";
 }  // namespace HorizonMetrics
 
 namespace HorizonPrediction {

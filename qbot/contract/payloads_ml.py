@@ -151,6 +151,8 @@ class HorizonMetrics(Payload):
     mape: Percent = Field(description="Mean absolute error; percent of the price.")
     r2: Number = Field(description="1 − squared error / that of no change; 0: no better.")
     rows: Count = Field(description="Rows trained on.")
+    skilled: bool | None = Field(None, description="Proven better than no change on unseen days. An extension.")
+    verdict: Sentence | None = Field(None, description="Promoted or refused, and why. An extension; for a human.")
 
 
 class TrainingStatus(Payload):

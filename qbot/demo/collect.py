@@ -154,6 +154,7 @@ def from_store(snapshot: Snapshot, connection: Connection) -> Snapshot:
     session = replace(snapshot.session, latched=switch.latched, reason=switch.reason)
     cycle = report.last_cycle(connection)
     curve = ledger.equity_curve(connection, _day_start(snapshot.market))
+    serving = models.usable(models.standing_artifacts(connection))
     return replace(
         snapshot,
         session=session,
@@ -163,7 +164,7 @@ def from_store(snapshot: Snapshot, connection: Connection) -> Snapshot:
         refusals=group_refusals([row for row in cycle if not row["allowed"]]),
         orders=tuple(order(row) for row in report.recent_orders(connection, ROWS)),
         trades=tuple(trade(row) for row in report.recent_executions(connection, ROWS)),
-        artifacts=tuple(artifact(row) for _horizon, row in sorted(models.standing_artifacts(connection).items())),
+        artifacts=tuple(artifact(row) for _horizon, row in sorted(serving.items())),
         alerts=tuple(
             AlertView(row["alert_id"], row["severity"], row["title"], row["message"])
             for row in state.active_alerts(connection, snapshot.wall)

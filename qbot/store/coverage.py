@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from datetime import date
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,14 +13,18 @@ from qbot.store.tables import forecasts
 NEW_YORK = "America/New_York"
 
 
-def daily_outside(connection: Connection, artifact_ids: Collection[str], before: date) -> dict[str, list[float]]:
-    """By artifact the share of its outcomes outside the interval on each New York day before `before`, oldest first."""
+def daily_outside(connection: Connection, artifact_ids: Collection[str], before: str) -> dict[str, list[float]]:
+    """By artifact the share of its outcomes outside the interval on each New York day before `before` (`YYYY-MM-DD`), by day."""
     day = sa.cast(sa.func.timezone(NEW_YORK, forecasts.c.issued_at), sa.Date)
     happened = forecasts.c.actual_price_usd / forecasts.c.current_price_usd - 1.0
     outside = sa.not_(happened.between(forecasts.c.low_return_pct, forecasts.c.high_return_pct))
     query = (
         sa.select(forecasts.c.artifact_id, sa.func.avg(sa.cast(outside, sa.Integer)).label("share"))
-        .where(forecasts.c.artifact_id.in_(artifact_ids), forecasts.c.actual_price_usd.is_not(None), day < before)
+        .where(
+            forecasts.c.artifact_id.in_(artifact_ids),
+            forecasts.c.actual_price_usd.is_not(None),
+            day < sa.cast(before, sa.Date),
+        )
         .group_by(forecasts.c.artifact_id, day)
         .order_by(day)
     )

@@ -22,6 +22,7 @@ SWITCH = 7_260_006
 EMERGENCY = 7_260_007
 SETTINGS = 7_260_008
 RISK = 7_260_009
+ARTIFACTS = 7_260_010
 TICKS_CLASS = 7_260  # first of two numbers; the second is made from the task's name
 
 

@@ -37,13 +37,17 @@ def finish_training(
     wall: datetime,
     outcome: str | None = None,
 ) -> None:
-    """Record the end of a training and let its artifacts (`found`: the columns of the table) stand from now on."""
+    """Record the end of a training and its artifacts (`found`: the columns of the table).
+
+    They stand from now on, but for those whose `standing` says no.
+    """
     changed = {"status": status, "stats": dict(stats), "finished_at_wall": wall, "outcome": outcome}
     connection.execute(trainings.update().where(trainings.c.training_id == training_id).values(**changed))
     for row in found:
-        same = artifacts.c.horizon_minutes == row["horizon_minutes"]
-        connection.execute(artifacts.update().where(same, artifacts.c.standing).values(standing=False))
-        values = {**row, "training_id": training_id, "created_at": at, "standing": True}
+        values = {"standing": True, **row, "training_id": training_id, "created_at": at}
+        if values["standing"]:
+            same = artifacts.c.horizon_minutes == row["horizon_minutes"]
+            connection.execute(artifacts.update().where(same, artifacts.c.standing).values(standing=False))
         connection.execute(artifacts.insert().values(**values))
 
 
@@ -90,6 +94,11 @@ def standing_artifacts(connection: Connection) -> dict[int, Row]:
     """The artifact that serves each horizon."""
     rows = connection.execute(artifacts.select().where(artifacts.c.standing)).mappings()
     return {row["horizon_minutes"]: dict(row) for row in rows}
+
+
+def usable(standing: Mapping[int, Row]) -> dict[int, Row]:
+    """Those of the standing artifacts that can be loaded, as far as is known."""
+    return {horizon: row for horizon, row in standing.items() if row["unusable"] is None}
 
 
 def add_forecasts(connection: Connection, made: Sequence[Forecast]) -> None:

@@ -49,7 +49,27 @@ artifacts = sa.Table(
     sa.Column("training_id", sa.Text, sa.ForeignKey("trainings.training_id"), nullable=False),
     sa.Column("created_at", Time, nullable=False),
     sa.Column("standing", sa.Boolean, nullable=False, comment="serves forecasts; one a horizon"),
+    sa.Column(
+        "trial", sa.Integer, nullable=False, server_default="1", comment="how many of its horizon there were, with it"
+    ),
+    sa.Column("verdict", JSONB, comment="of its promotion, with the numbers"),
+    sa.Column("unusable", sa.Text, comment="why it cannot be loaded; null when it can"),
     sa.Index("uq_artifacts_standing", "horizon_minutes", unique=True, postgresql_where=sa.text("standing")),
+)
+
+artifact_log = sa.Table(
+    "artifact_log",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("artifact_id", sa.Text, sa.ForeignKey("artifacts.artifact_id"), nullable=False, index=True),
+    sa.Column("horizon_minutes", sa.Integer, nullable=False),
+    sa.Column("event", sa.Text, nullable=False, comment="stands|refused|demoted|rolled_back"),
+    sa.Column("before_id", sa.Text, sa.ForeignKey("artifacts.artifact_id"), comment="what stood; null: nothing did"),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", Time, nullable=False),
+    sa.Column("at_wall", Time, nullable=False),
+    comment="every verdict, and every change of what serves",
 )
 
 trainings = sa.Table(
