@@ -13,6 +13,7 @@ import pytest
 
 from qbot import flatten, limits
 from qbot.broker.protocol import no_fence
+from qbot.clock import Uptime
 from qbot.desk import Desk
 from qbot.errors import BoardUnavailable, BrokerError, BrokerRejected, OrderInDoubt, StoreUnavailable
 from qbot.flatten import Flattening, Terms
@@ -115,7 +116,9 @@ class Floor:
         def moment() -> datetime:
             return self.market + timedelta(seconds=self.waited_s)
 
-        return Desk(self.venue, self.store, moment, moment, lambda: self.waited_s, pause)  # type: ignore[arg-type]
+        return Desk(  # type: ignore[arg-type]
+            self.venue, self.store, moment, moment, lambda: self.waited_s, pause, lambda: Uptime("here", self.waited_s)
+        )  # fmt: skip
 
     def flatten(self, name: str = "e1", **more: Any) -> str:
         self.venue.cancel_all()
