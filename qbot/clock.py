@@ -1,4 +1,5 @@
 """The only clock. Two times exist: wall time (heartbeats, sessions, emergencies) and market time (bars, orders, caps).
+A clock can be set; where too early would do harm, the uptime of the machine is asked as well.
 
 Outside a replay they are the same. In a replay, market time follows a timeline of sessions that `qbot up` writes to
 the file named by `QBOT_CLOCK_FILE`: closed hours are skipped but for `CLOSED_MARGIN_MINUTES` each side of a session.
@@ -10,6 +11,7 @@ import json
 import math
 import os
 import time
+import uuid
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +22,7 @@ from zoneinfo import ZoneInfo
 
 CLOCK_FILE_ENV = "QBOT_CLOCK_FILE"
 CLOSED_MARGIN_MINUTES = 15
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 NEW_YORK = ZoneInfo("America/New_York")
 
 
@@ -125,6 +128,28 @@ def wall_seconds(market_seconds: float) -> float:
 def monotonic_s() -> float:
     """Seconds from an arbitrary start, for measuring durations."""
     return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """Seconds of one boot of one machine, asleep or awake, which nobody can set. Those of two boots tell nothing."""
+
+    boot: str
+    seconds: float
+
+
+def uptime() -> Uptime:
+    """The same scale for all processes of a machine, until it starts again."""
+    return Uptime(_boot(), time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)))
+
+
+@lru_cache(maxsize=1)
+def _boot() -> str:
+    """Where the system names no boot, each process stands for itself: it compares with nobody's seconds but its own."""
+    try:
+        return BOOT_ID.read_text().strip() or uuid.uuid4().hex
+    except OSError:
+        return uuid.uuid4().hex
 
 
 def pause(seconds: float) -> None:

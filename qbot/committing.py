@@ -47,6 +47,14 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Age:
+    """How long ago an intent was committed: `least_s` for who gives it up, `most_s` for who would still send it."""
+
+    least_s: float
+    most_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """What the gate said to one proposal, and the order it became if it was allowed."""
 
@@ -75,7 +83,8 @@ def commit(
     now = market.now
     with desk.store.transaction() as ledger:
         ledger.lock_gate()
-        switch, wall = ledger.load_switch(), desk.wall()  # once the lock is held: waiting for it may take long
+        # Once the lock is held: waiting for it may take long.
+        switch, wall, up = ledger.load_switch(), desk.wall(), desk.uptime()
         market = replace(market, wall=wall)
         if switch.epoch != epoch:
             market = replace(market, state=TradingState.OFF, latched=market.latched or switch.latched)
@@ -87,7 +96,7 @@ def commit(
         ]
         rows = [decision_row(j.proposal, j.verdict, cycle_id, revision, now) for j in judged]
         ledger.add_decisions([*rows, *extra_decisions])
-        intents = [_intent_row(j, row, now, wall, epoch) for j, row in zip(judged, rows, strict=True) if j.order]
+        intents = [_intent_row(j, row, now, wall, up, epoch) for j, row in zip(judged, rows, strict=True) if j.order]
         ledger.add_intents(intents)
     return judged
 
@@ -104,6 +113,17 @@ def unwanted(intent: Row, switch: Switch, *, withheld: bool = False) -> str | No
     else:
         stops = intent["switch_epoch"] != switch.epoch
     return f"trading was stopped: {switch.reason}" if stops else None
+
+
+def age(desk: Desk, intent: Row) -> Age:
+    """By the wall's clock, which may have been set since, and by the uptime of this machine.
+
+    A machine that neither committed the intent nor noted it before cannot tell: at least no time at all.
+    """
+    wall_s = float((desk.wall() - intent["created_at_wall"]).total_seconds())
+    up = desk.uptime()
+    up_s = up.seconds - intent["since_uptime_s"].get(up.boot, up.seconds)
+    return Age(min(wall_s, up_s), max(abs(wall_s), up_s))
 
 
 def orders_of(judged: Sequence[Judged]) -> list[Order]:
@@ -195,7 +215,7 @@ def _tick(price_usd: Decimal | None) -> Decimal | None:
 
 
 def _intent_row(
-    judged: Judged, decision: Mapping[str, Any], now: datetime, wall: datetime, epoch: int
+    judged: Judged, decision: Mapping[str, Any], now: datetime, wall: datetime, up: clock.Uptime, epoch: int
 ) -> dict[str, Any]:
     assert judged.order is not None
     proposal, spec = judged.proposal, judged.order.spec
@@ -213,6 +233,7 @@ def _intent_row(
         "market_day": clock.market_day(now),
         "created_at": now,
         "created_at_wall": wall,
+        "since_uptime_s": {up.boot: up.seconds},
         "switch_epoch": epoch,
     }
 

@@ -21,3 +21,4 @@ class Desk:
     market: Callable[[], datetime] = clock.market_now
     monotonic_s: Callable[[], float] = clock.monotonic_s
     pause: Callable[[float], None] = clock.pause
+    uptime: Callable[[], clock.Uptime] = clock.uptime

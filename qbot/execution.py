@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from qbot import limits
 from qbot.broker.pace import urgent
 from qbot.broker.protocol import Broker
-from qbot.committing import AUTOMATIC, Order, unwanted
+from qbot.committing import AUTOMATIC, Order, age, unwanted
 from qbot.desk import Desk
 from qbot.errors import BrokerError, BrokerRejected, OrderInDoubt, QBotError
 from qbot.store import ledger as queries
@@ -148,7 +148,7 @@ class Fence:
             why = _unwanted(ledger, self._order)
         if intent is None or intent["status"] != COMMITTED:
             raise NotWanted("it was sent or given up before", denied=False)
-        age_s = abs((self._desk.wall() - intent["created_at_wall"]).total_seconds())
+        age_s = age(self._desk, intent).most_s
         if age_s > life_s(self._order.spec.side):
             raise NotWanted(f"it was committed {age_s:.0f} s ago: it is looked up, and never sent", denied=False)
         if why is not None:

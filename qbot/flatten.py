@@ -13,7 +13,7 @@ from decimal import ROUND_DOWN, Decimal
 
 import structlog
 
-from qbot import committing, execution, limits
+from qbot import committing, execution, limits, reconciliation
 from qbot.broker.pace import urgent
 from qbot.desk import Desk
 from qbot.errors import AlreadyCommitted, BoardUnavailable, BrokerError, StoreUnavailable
@@ -34,6 +34,23 @@ from qbot.types import (
 
 log = structlog.get_logger(__name__)
 Held = Mapping[str, Position]
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """Symbols of what was committed and may reach the venue yet: entries, sales, those sales that are not of this run.
+
+    `known`: the store could be asked.
+    """
+
+    entries: Set[str] = frozenset()
+    sales: Set[str] = frozenset()
+    others_sales: Set[str] = frozenset()
+    known: bool = True
+
+    @property
+    def symbols(self) -> Set[str]:
+        return self.entries | self.sales
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,7 @@ class Flattening:
     sold_at_s: dict[str, float] = field(default_factory=dict)
     sold_by: dict[str, Side] = field(default_factory=dict)  # a short position is bought back
     asked_at_s: dict[str, float] = field(default_factory=dict)  # cancels, by the broker's id
+    looked_up_s: float | None = None  # when the venue was asked for what is in doubt
     left_at_s: dict[str, float] = field(default_factory=dict)  # since when a symbol is left to another's sale
 
     @urgent()
@@ -72,19 +90,20 @@ class Flattening:
         deadline_s, first_look = desk.monotonic_s() + limits.FLATTEN_WAIT_S, True
         while True:
             self.alive()
-            coming, leaving = on_their_way(desk, self.name)
+            coming = on_their_way(desk, self.name)
             resting = desk.broker.open_orders()
             held = held_now(desk)  # read after the orders: one that is gone may have filled
-            if not held and not resting and not coming:
-                return f"{len(self.sold_at_s)} positions closed and verified"
+            if not held and not resting and not coming.symbols:
+                return self._closed_told(coming)
             strangers = [order for order in resting if not self._ours(order)]
-            if ready := self._ready(held, resting, leaving):
+            if ready := self._ready(held, resting, coming.others_sales):
                 self._sell(ready)
-            elif not coming and not strangers and self._queued(held, resting):
+            elif not coming.symbols and not strangers and self._queued(held, resting):
                 return self._queue_told(held)
             elif desk.monotonic_s() > deadline_s:  # what was sold just now is looked at once more
-                left = ", ".join(sorted({*held, *coming, *(order.symbol for order in resting)}))
-                raise BrokerError(f"still held or not cancelled after {limits.FLATTEN_WAIT_S:.0f} s: {left}")
+                raise BrokerError(_left(held, resting, coming))
+            elif coming.symbols:
+                self._look_up()
             self._cancel(strangers, just_asked=first_look and self.asked_all)
             first_look = False
             desk.pause(pause_s)
@@ -107,9 +126,26 @@ class Flattening:
         on_offer = {order.symbol for order in resting}
         return bool(held) and held.keys() <= on_offer and not market_hours(self.desk.market()).is_open
 
+    def _closed_told(self, coming: Coming) -> str:
+        closed = f"{len(self.sold_at_s)} positions closed"
+        if coming.known:
+            return f"{closed} and verified"
+        return f"{closed}; the broker shows nothing more. Postgres cannot be asked what may still be on its way there"
+
     def _queue_told(self, held: Held) -> str:
         how = "on offer at a limit in extended hours" if self.force else "sold when the market opens"
         return f"{len(held)} positions are {how}"
+
+    def _look_up(self) -> None:
+        """Ask the venue for what is in doubt: nobody else may be there to do it. Not with every look, for it counts."""
+        now_s = self.desk.monotonic_s()
+        if self.looked_up_s is not None and now_s - self.looked_up_s < limits.FLATTEN_AGAIN_S:
+            return
+        self.looked_up_s = now_s
+        try:
+            reconciliation.settle(self.desk)
+        except (BrokerError, StoreUnavailable) as error:  # it stays in doubt
+            log.warning("doubt_not_settled", why=str(error))
 
     def _cancel(self, orders: Sequence[BrokerOrder], *, just_asked: bool) -> None:
         """Ask for a cancel of what is new here, and again of what sticks. `just_asked`: of all at once, before."""
@@ -205,18 +241,31 @@ def held_now(desk: Desk) -> dict[str, Position]:
     return {position.symbol: position for position in desk.broker.positions() if position.qty != 0}
 
 
-def on_their_way(desk: Desk, name: str) -> tuple[set[str], set[str]]:
-    """Symbols of entries, and of sales that are not of the run `name`, that were committed and may reach the venue yet,
-    as far as the store can be asked."""
+def on_their_way(desk: Desk, name: str) -> Coming:
+    """What may reach the venue yet, as far as the store can be asked. `name`: of this run.
+
+    A sale that arrives once everything is sold opens a short position where the account may have one.
+    """
     try:
         with desk.store.transaction() as ledger:
             waiting = [row for row in ledger.unsettled_intents() if row["status"] != SENT]
     except StoreUnavailable:
-        return set(), set()
+        return Coming(known=False)
     entries = {row["symbol"] for row in waiting if row["kind"] == IntentKind.ENTRY}
     mine = {committing.client_order_id(name, row["symbol"], Side.SELL) for row in waiting}
-    sales = [row for row in waiting if row["kind"] != IntentKind.ENTRY and row["client_order_id"] not in mine]
-    return entries, {row["symbol"] for row in sales}
+    sales = [row for row in waiting if row["kind"] != IntentKind.ENTRY]
+    others = {row["symbol"] for row in sales if row["client_order_id"] not in mine}
+    return Coming(entries, {row["symbol"] for row in sales}, others)
+
+
+def _left(held: Held, resting: Sequence[BrokerOrder], coming: Coming) -> str:
+    """What keeps it from being done."""
+    there = sorted({*held, *(order.symbol for order in resting)})
+    doubts = ", ".join(sorted(coming.symbols))
+    if not there:
+        return f"not verified: nothing is held, but an order is in doubt and may reach the broker yet: {doubts}"
+    left = f"still held or not cancelled after {limits.FLATTEN_WAIT_S:.0f} s: {', '.join(there)}"
+    return f"{left}; in doubt, and may reach the broker yet: {doubts}" if doubts else left
 
 
 def _market(desk: Desk, held: Held) -> Market:

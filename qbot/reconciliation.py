@@ -10,10 +10,10 @@ from decimal import Decimal
 import structlog
 
 from qbot import accounting, limits, risk_engine
-from qbot.committing import unwanted
+from qbot.committing import age, unwanted
 from qbot.desk import Desk
 from qbot.errors import BrokerError
-from qbot.store.protocol import ABANDONED, COMMITTED, SENT, Row
+from qbot.store.protocol import ABANDONED, COMMITTED, SENT
 from qbot.types import Account, BrokerOrder, IntentKind, Position
 
 log = structlog.get_logger(__name__)
@@ -175,16 +175,17 @@ def differences(held: Mapping[str, Decimal], positions: Mapping[str, Position]) 
 def settle(desk: Desk) -> int:
     """Look up every intent whose fate is unknown; the number that still is.
 
-    "Not found" is not "cancelled": the intent keeps its reservation until ABANDON_INTENT_S have passed, and an order
-    that turns up later is taken over all the same.
+    "Not found" is not "cancelled": the intent keeps its reservation until ABANDON_INTENT_S have passed for certain,
+    and an order that turns up later is taken over all the same. A machine that did not commit it counts from its own
+    first look: clocks may differ and jump.
     """
     with desk.store.transaction() as ledger:
         # A young one that was not sent yet is left to its sender, who is probably still at it.
         unknown = [
-            (row, age_s)
+            (row, old.least_s)
             for row in ledger.unsettled_intents()
             if row["status"] != SENT
-            and ((age_s := _age_s(desk, row)) >= limits.SEND_GRACE_S or row["status"] != COMMITTED)
+            and ((old := age(desk, row)).most_s >= limits.SEND_GRACE_S or row["status"] != COMMITTED)
         ]
     open_doubts = 0
     for row, age_s in unknown:
@@ -196,11 +197,9 @@ def settle(desk: Desk) -> int:
                 ledger.mark_unsent(row["client_order_id"], ABANDONED, "never reached the venue")
             else:
                 open_doubts += 1
+                if (up := desk.uptime()).boot not in row["since_uptime_s"]:
+                    ledger.note_since(row["client_order_id"], up)
     return open_doubts
-
-
-def _age_s(desk: Desk, row: Row) -> float:
-    return float((desk.wall() - row["created_at_wall"]).total_seconds())
 
 
 def recall(desk: Desk) -> dict[str, str]:

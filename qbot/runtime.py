@@ -30,6 +30,7 @@ class Runtime:
     engine: Engine
     wall: Callable[[], datetime] = clock.wall_now
     market: Callable[[], datetime] = clock.market_now
+    uptime: Callable[[], clock.Uptime] = clock.uptime
 
     @cached_property
     def broker(self) -> Broker:
@@ -39,7 +40,7 @@ class Runtime:
     @property
     def desk(self) -> Desk:
         """Where this process makes its orders. Raises ConfigError without keys."""
-        return Desk(self.broker, PostgresStore(self.engine), self.wall, self.market)
+        return Desk(self.broker, PostgresStore(self.engine), self.wall, self.market, uptime=self.uptime)
 
     @cached_property
     def data(self) -> AlpacaData:

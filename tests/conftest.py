@@ -14,7 +14,7 @@ from qbot.runtime import Runtime
 from qbot.store import migrate
 from qbot.store.engine import make_engine
 from tests.support import runtime as world_module
-from tests.support.exchange import ManualClock
+from tests.support.exchange import ManualClock, ManualUptime
 from tests.support.runtime import WALL, MarketPlace, World
 from tests.support.servers import TEMPLATE, PostgresServer, RedisServer, postgres_running, redis_running
 
@@ -94,5 +94,6 @@ def world(
     url = world_engine.url.render_as_string(hide_password=False)
     settings = world_module.settings_of(tmp_path, redis_server, url, market_place.running)
     wall = ManualClock(WALL)
-    rt = Runtime(settings, connect(settings), world_engine, wall, market_place.running.clock)
-    return World(rt, market_place, redis_client, wall)
+    uptime = ManualUptime(wall)
+    rt = Runtime(settings, connect(settings), world_engine, wall, market_place.running.clock, uptime)
+    return World(rt, market_place, redis_client, wall, uptime)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from qbot import clock
 from qbot.clock import NEW_YORK, Timeline, market_day
 from qbot.market.calendar import sessions_between
+from qbot.settings import ROOT
 
 WALL = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 MONDAY = datetime(2026, 9, 21, 13, 15, tzinfo=UTC)
@@ -180,3 +183,25 @@ def test_in_a_replay_all_market_time_comes_from_the_file(tmp_path: Path, monkeyp
 )
 def test_caps_count_by_the_day_in_new_york(market: str, day: str) -> None:
     assert market_day(datetime.fromisoformat(market)) == day
+
+
+def test_the_uptime_is_the_machines_and_the_same_scale_for_every_process() -> None:
+    code = "from qbot import clock; up = clock.uptime(); print(up.boot, up.seconds)"
+    before = clock.uptime()
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    boot, seconds = told.split()
+    after = clock.uptime()
+    assert before.boot == boot == after.boot
+    assert before.seconds <= float(seconds) <= after.seconds
+
+
+def test_where_the_system_names_no_boot_a_process_stands_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "BOOT_ID", Path("/nowhere"))
+    clock._boot.cache_clear()
+    try:
+        mine = clock.uptime().boot
+        assert clock.uptime().boot == mine
+        clock._boot.cache_clear()
+        assert clock.uptime().boot != mine
+    finally:
+        clock._boot.cache_clear()

@@ -18,7 +18,7 @@ from qbot.errors import AlreadyCommitted, BrokerError, StoreUnavailable
 from qbot.store import ledger, state, tables
 from qbot.store.engine import transaction
 from qbot.types import OrderSpec, OrderType, Side, Source, TradingState
-from tests.support.exchange import KEY, SECRET
+from tests.support.exchange import KEY, SECRET, ManualUptime
 from tests.support.runtime import CONFIG, World, limit_entry, signal
 
 FIRST_ID = "qbot-c1-AAPL-buy"
@@ -557,3 +557,74 @@ def test_a_hold_is_recorded_with_its_reason(world: World) -> None:
     row = committing.hold_row(signal("AAPL", 100.0, world.market()), "c1", 3, world.market(), "NO_SIGNAL", "nothing")
     assert (row["decision_id"], row["allowed"], row["refusal"]) == ("c1:AAPL:hold", False, "NO_SIGNAL")
     assert (row["message"], row["settings_revision"]) == ("nothing", 3)
+
+
+# --- clocks that jump -------------------------------------------------------------------------------------------------
+
+
+def doubtful(world: World) -> None:
+    """An entry whose POST timed out, and that is not at the venue."""
+    judged = world.commit(world.entry("AAPL", 2))
+    world.exchange.fault("server_error", method="POST", path="/v2/orders", times=1)
+    world.send(judged)
+
+
+@pytest.mark.parametrize("jump_s", [1_200.0, -1_200.0])
+def test_a_clock_that_jumps_frees_no_caps_before_the_venue_has_had_its_time(world: World, jump_s: float) -> None:
+    doubtful(world)
+    world.uptime.jump(jump_s)
+    world.reconcile()
+    assert world.intents() == {"AAPL buy": "in_doubt"}
+    config = replace(CONFIG, max_daily_trades=1)
+    assert world.commit(world.entry("MSFT"), cycle_id="c2", config=config)[0].verdict.refusal == "MAX_DAILY_TRADES"
+    posted(world)
+    world.reconcile()
+    assert world.intents() == {"AAPL buy": "closed"}
+
+
+def test_a_clock_that_was_ahead_at_the_commit_and_is_right_again_frees_nothing_early(world: World) -> None:
+    world.uptime.jump(300)
+    doubtful(world)
+    world.uptime.jump(-300)
+    world.wall.advance(seconds=limits.ABANDON_INTENT_S + 1)
+    world.reconcile()
+    assert world.intents() == {"AAPL buy": "in_doubt"}  # by the wall it was not even committed
+    world.wall.advance(seconds=300)
+    world.reconcile()
+    assert world.intents() == {"AAPL buy": "abandoned"}
+
+
+@pytest.mark.parametrize("boot", ["another boot of this machine", "another machine"])
+def test_who_did_not_commit_an_intent_counts_from_its_own_first_look(world: World, boot: str) -> None:
+    doubtful(world)
+    world.wall.advance(seconds=limits.ABANDON_INTENT_S + 1)
+    other = replace(world.rt, uptime=ManualUptime(world.wall, boot, jumped_s=world.wall().timestamp() - 5))
+    assert reconciliation.settle(other.desk) == 1
+    world.wall.advance(seconds=limits.ABANDON_INTENT_S)
+    assert reconciliation.settle(other.desk) == 1
+    assert world.intents() == {"AAPL buy": "in_doubt"}
+    world.wall.advance(seconds=1)
+    assert reconciliation.settle(other.desk) == 0
+    assert world.intents() == {"AAPL buy": "abandoned"}
+    (row,) = world.rows(tables.intents)
+    assert row["since_uptime_s"].keys() == {boot, "this boot"}
+
+
+def test_two_machines_that_look_in_turn_both_come_to_an_end(world: World) -> None:
+    doubtful(world)
+    world.wall.advance(seconds=limits.SEND_GRACE_S)
+    lookers = [replace(world.rt, uptime=ManualUptime(world.wall, f"machine {number}")) for number in (1, 2)]
+    for _ in range(limits.ABANDON_INTENT_S // 60 + 1):
+        for rt in lookers:
+            reconciliation.settle(rt.desk)
+        world.wall.advance(seconds=60)
+    assert reconciliation.settle(lookers[1].desk) == 0
+    assert world.intents() == {"AAPL buy": "abandoned"}
+
+
+def test_a_clock_set_back_lets_no_old_entry_out(world: World) -> None:
+    judged = world.commit(world.entry())
+    world.wall.advance(seconds=limits.SEND_GRACE_S + 1)
+    world.uptime.jump(-limits.SEND_GRACE_S)
+    world.send(judged)
+    assert (world.posts(), world.intents()) == (0, {"AAPL buy": "committed"})

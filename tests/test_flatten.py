@@ -13,6 +13,7 @@ import pytest
 
 from qbot import flatten, limits
 from qbot.broker.protocol import no_fence
+from qbot.clock import Uptime
 from qbot.desk import Desk
 from qbot.errors import BoardUnavailable, BrokerError, BrokerRejected, OrderInDoubt, StoreUnavailable
 from qbot.flatten import Flattening, Terms
@@ -39,6 +40,7 @@ class Venue:
     submitted: list[OrderSpec] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    arrived: set[str] = field(default_factory=set)  # orders of ours that came and went
 
     def positions(self) -> list[Position]:
         return [Position(s, q, PRICE, q * PRICE, Decimal(0), PRICE) for s, q in sorted(self.held.items()) if q]
@@ -70,6 +72,11 @@ class Venue:
             self.doubtful.remove(spec.symbol)
             raise OrderInDoubt("no answer")
         return self._trade(spec.client_order_id, spec.symbol, spec.side, spec.qty)
+
+    def order_by_client_id(self, client_order_id: str) -> BrokerOrder | None:
+        if client_order_id in self.arrived:
+            return replace(resting(client_order_id, "AAPL"), status="filled")
+        return next((order for order in self.orders.values() if order.client_order_id == client_order_id), None)
 
     def close_all(self, symbols: Sequence[str]) -> None:
         for symbol in symbols:
@@ -115,7 +122,9 @@ class Floor:
         def moment() -> datetime:
             return self.market + timedelta(seconds=self.waited_s)
 
-        return Desk(self.venue, self.store, moment, moment, lambda: self.waited_s, pause)  # type: ignore[arg-type]
+        return Desk(  # type: ignore[arg-type]
+            self.venue, self.store, moment, moment, lambda: self.waited_s, pause, lambda: Uptime("here", self.waited_s)
+        )  # fmt: skip
 
     def flatten(self, name: str = "e1", **more: Any) -> str:
         self.venue.cancel_all()
@@ -162,7 +171,9 @@ def test_an_entry_that_arrives_late_is_cancelled_and_what_it_bought_is_sold() ->
 def test_a_sale_without_effect_is_left_to_the_venue_which_sells_no_more_than_is_held() -> None:
     here = floor(AAPL=2, MSFT=3)
     here.venue.doubtful, here.venue.refused = ["AAPL"], {"MSFT"}
-    assert here.flatten() == "2 positions closed and verified"
+    with pytest.raises(BrokerError, match="not verified"):
+        here.flatten()
+    assert here.venue.held == {"AAPL": 0, "MSFT": 0}
     assert sorted(spec.symbol for spec in here.venue.submitted) == ["AAPL", "MSFT"]
     assert (here.venue.closed, here.intents()["AAPL"]) == (["AAPL", "MSFT"], IN_DOUBT)
     assert here.waited_s >= limits.FLATTEN_AGAIN_S
@@ -199,7 +210,9 @@ def test_without_settings_the_venue_flattens(error: Exception) -> None:
 def test_without_a_store_the_venue_flattens() -> None:
     here = floor(AAPL=2)
     here.store.down = True
-    assert here.flatten() == "1 positions closed and verified"
+    assert here.flatten() == (
+        "1 positions closed; the broker shows nothing more. Postgres cannot be asked what may still be on its way there"
+    )
     assert (here.venue.submitted, here.venue.closed) == ([], ["AAPL"])
 
 
@@ -212,7 +225,7 @@ def test_a_store_that_fails_between_the_sales_leaves_none_out() -> None:
         here.store.down = here.store.down or len(here.venue.submitted) == 1
 
     here.store.point = point
-    assert here.flatten() == "2 positions closed and verified"
+    assert here.flatten().startswith("2 positions closed; the broker shows nothing more.")
     assert here.venue.held == {"AAPL": 0, "MSFT": 0}
 
 
@@ -260,7 +273,7 @@ def on_its_way(here: Floor, name: str, kind: IntentKind, **more: Any) -> None:
     row = {
         "client_order_id": name, "symbol": "AAPL", "status": COMMITTED, "kind": kind, "side": "sell",
         "market_day": "2025-07-07", "created_at": OPEN, "created_at_wall": OPEN, "qty": Decimal(2),
-        "reserved_usd": Decimal(0), **more,
+        "reserved_usd": Decimal(0), "source": "ml_prediction", **more,
     }  # fmt: skip
     with here.store.transaction() as ledger:
         ledger.add_intents([row])
@@ -276,6 +289,8 @@ def test_shares_that_somebody_else_is_selling_are_not_sold_as_well() -> None:
         pause(seconds)
         if here.waited_s < limits.FLATTEN_AGAIN_S and here.venue.held["AAPL"]:
             here.venue.submit(OrderSpec("theirs", "AAPL", Side.SELL, Decimal(2), OrderType.MARKET, TimeInForce.DAY))
+            with here.store.transaction() as ledger:
+                ledger.mark_unsent("qbot-m1-AAPL-sell", "closed", "its sender records the answer")
 
     desk = replace(here.desk, pause=arrives)
     assert "closed and verified" in Flattening(desk, "e1", lambda: Terms(TradingConfig(), 1)).run()
@@ -286,9 +301,49 @@ def test_shares_that_somebody_else_is_selling_are_not_sold_as_well() -> None:
 def test_a_sale_that_never_arrives_keeps_nothing_from_being_sold() -> None:
     here = floor(AAPL=2)
     on_its_way(here, "qbot-m1-AAPL-sell", IntentKind.EXIT, status=IN_DOUBT)
-    assert here.flatten() == "1 positions closed and verified"
-    assert limits.FLATTEN_AGAIN_S <= here.waited_s < limits.FLATTEN_WAIT_S
+    pause, sold_s = here.desk.pause, []
+
+    def watched(seconds: float) -> None:
+        if here.venue.submitted:
+            sold_s.append(here.waited_s)
+        pause(seconds)
+
+    with pytest.raises(BrokerError, match="AAPL"):
+        Flattening(replace(here.desk, pause=watched), "e1", lambda: Terms(TradingConfig(), 1)).run()
+    assert limits.FLATTEN_AGAIN_S <= sold_s[0] < 2 * limits.FLATTEN_AGAIN_S
     assert [spec.client_order_id for spec in here.venue.submitted] == ["qbot-e1-AAPL-sell"]
+
+
+@pytest.mark.parametrize("kind", [IntentKind.EXIT, IntentKind.PROTECTION])
+def test_while_a_sale_is_in_doubt_nothing_is_called_verified(kind: IntentKind) -> None:
+    """It can open a short position until it is known not to come."""
+    here = floor()
+    on_its_way(here, "qbot-c1-AAPL-sell", kind, status=IN_DOUBT, since_uptime_s={"here": 0.0})
+    for _ in range(limits.ABANDON_INTENT_S // int(limits.FLATTEN_WAIT_S)):
+        with pytest.raises(BrokerError, match=r"not verified: .* AAPL"):
+            here.flatten()
+        if here.waited_s > limits.ABANDON_INTENT_S - limits.FLATTEN_WAIT_S - 5:
+            break
+    assert here.flatten() == "0 positions closed and verified"
+    assert here.waited_s > limits.ABANDON_INTENT_S
+    assert here.intents() == {"AAPL": "abandoned"}
+
+
+def test_a_sale_in_doubt_is_looked_up_so_that_nobody_has_to_wait_for_another_to_do_it() -> None:
+    here = floor()
+    on_its_way(here, "qbot-c1-AAPL-sell", IntentKind.EXIT, status=IN_DOUBT)
+    here.venue.arrived.add("qbot-c1-AAPL-sell")
+    assert here.flatten() == "0 positions closed and verified"
+    assert (here.intents(), here.waited_s < 1) == ({"AAPL": "closed"}, True)
+
+
+def test_sales_queued_for_the_open_are_not_called_so_while_another_may_come_to_sell_the_same() -> None:
+    here = floor(AAPL=2)
+    here.market = CLOSED
+    here.venue.idle.add("AAPL")
+    on_its_way(here, "qbot-c1-AAPL-sell", IntentKind.EXIT, status=IN_DOUBT)
+    with pytest.raises(BrokerError, match="in doubt, and may reach the broker yet: AAPL"):
+        here.flatten()
 
 
 def test_a_protection_that_arrives_late_is_cancelled_and_its_shares_are_sold() -> None:

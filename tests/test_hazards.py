@@ -149,7 +149,7 @@ def test_an_emergency_needs_no_postgres_that_works(world: World, broken: str) ->
     press(trading(world), CLOSE)
     options = "-c default_transaction_read_only=on" if broken == "read only" else "-c search_path=nowhere"
     crippled = sa.create_engine(world.engine.url, connect_args={"options": options})
-    rt = Runtime(world.rt.settings, world.rt.board, crippled, world.wall, world.market)
+    rt = Runtime(world.rt.settings, world.rt.board, crippled, world.wall, world.market, world.uptime)
     with pytest.raises(StoreUnavailable):
         pipeline.emergency_handler(rt)
     crippled.dispose()
@@ -160,7 +160,9 @@ def test_a_stop_without_tables_is_recorded_when_they_are_back(world: World) -> N
     press(trading(world), STOP)
     crippled = sa.create_engine(world.engine.url, connect_args={"options": "-c search_path=nowhere"})
     with pytest.raises(StoreUnavailable):
-        pipeline.emergency_handler(Runtime(world.rt.settings, world.rt.board, crippled, world.wall, world.market))
+        pipeline.emergency_handler(
+            Runtime(world.rt.settings, world.rt.board, crippled, world.wall, world.market, world.uptime)
+        )
     crippled.dispose()
     world.redis.delete(keys.EMERGENCY_ACTIONS.name)
     assert control.sync_switch(world.rt).latched

@@ -369,7 +369,7 @@ class BusyBoard(Board):
 def test_an_order_appended_between_reading_and_writing_back_is_not_lost(world: World) -> None:
     world.say(keys.MANUAL_ORDERS, [asked("order_0")])
     board = BusyBoard(world)
-    rt = Runtime(world.rt.settings, board, world.engine, world.wall, world.market)
+    rt = Runtime(world.rt.settings, board, world.engine, world.wall, world.market, world.uptime)
     while board.appended < 12:
         pipeline.process_manual_orders(rt)
     found = process(world)

@@ -406,7 +406,7 @@ def test_old_alerts_go_but_for_those_that_wait_for_a_human(world: World, receive
 def test_without_postgres_an_alert_is_sent_all_the_same_once(world: World, receiver: Receiver) -> None:
     dead = world.without_postgres()
     settings = dead.settings.model_copy(update={"notify_urls": (receiver.webhook,)})
-    rt = Runtime(settings, dead.board, dead.engine, world.wall, world.market)
+    rt = Runtime(settings, dead.board, dead.engine, world.wall, world.market, world.uptime)
     for _ in range(3):
         trouble(rt, "Emergency stop", Severity.CRITICAL, "without a store")
     trouble(rt, "No matter", Severity.INFO)
@@ -418,7 +418,7 @@ def test_without_postgres_nobody_waits_for_a_channel_that_hangs(world: World, re
     receiver.slow = threading.Event()
     dead = world.without_postgres()
     settings = dead.settings.model_copy(update={"notify_urls": (receiver.webhook,)})
-    rt = Runtime(settings, dead.board, dead.engine, world.wall, world.market)
+    rt = Runtime(settings, dead.board, dead.engine, world.wall, world.market, world.uptime)
     trouble(rt, "Hangs", Severity.CRITICAL)  # comes back though the channel never answers
     wait_until(lambda: receiver.titles() == ["CRITICAL: Hangs"], "the message")
     assert not receiver.slow.is_set()

@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.engine import Connection
 
 from qbot import performance
-from qbot.clock import NEW_YORK
+from qbot.clock import NEW_YORK, Uptime
 from qbot.store import account as accounts
 from qbot.store import locks, trades
 from qbot.store.tables import decisions, equity, fills, intents, orders
@@ -147,6 +147,12 @@ def unsettled_intents(connection: Connection) -> list[Row]:
     """Intents whose order may still be on its way, oldest first."""
     query = intents.select().where(intents.c.status.in_(UNSETTLED)).order_by(intents.c.created_at_wall)
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def note_since(connection: Connection, client_order_id: str, up: Uptime) -> None:
+    """Record since when a machine that did not commit an intent knows of it; the first time counts."""
+    mine, seen = intents.c.client_order_id == client_order_id, sa.literal({up.boot: up.seconds}, JSONB)
+    connection.execute(intents.update().where(mine).values(since_uptime_s=seen.concat(intents.c.since_uptime_s)))
 
 
 def rebalanced(connection: Connection, day: str) -> frozenset[str]:

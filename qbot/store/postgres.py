@@ -11,6 +11,7 @@ from decimal import Decimal
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from qbot.clock import Uptime
 from qbot.errors import AlreadyCommitted
 from qbot.protection import Attempts, Execution
 from qbot.session import Event, Switch
@@ -62,6 +63,9 @@ class PostgresLedger:
 
     def unsettled_intents(self) -> list[Row]:
         return ledger.unsettled_intents(self.connection)
+
+    def note_since(self, client_order_id: str, up: Uptime) -> None:
+        ledger.note_since(self.connection, client_order_id, up)
 
     def rebalanced(self, day: str) -> frozenset[str]:
         return ledger.rebalanced(self.connection, day)

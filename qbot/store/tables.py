@@ -229,6 +229,13 @@ intents = sa.Table(
     sa.Column("market_day", sa.Text, nullable=False),
     sa.Column("created_at", Time, nullable=False),
     sa.Column("created_at_wall", Time, nullable=False),
+    sa.Column(
+        "since_uptime_s",
+        JSONB,
+        nullable=False,
+        server_default="{}",
+        comment="by boot of a machine: its uptime at the commit, or when it first looked for the order of another's",
+    ),
     sa.Column("switch_epoch", sa.BigInteger, nullable=False),
     sa.Column("filled_usd", Money, nullable=False, server_default="0"),
     sa.Column("closed_at_wall", Time),

@@ -63,8 +63,6 @@ def show(console: Console, total: Total, took_s: float) -> None:
     for name in [*faults.HERE, *faults.BY_THE_CALENDAR]:
         table.add_row(name, str(total.struck[name]), str(total.stops_during[name]))
     console.print(table)
-    early = total.struck["given up early by a clock that had jumped"]
-    console.print(f"orders that arrived after a clock that had jumped gave their intents up: {early}")
     for name, where in faults.ELSEWHERE.items():
         console.print(f"{name}: {where}")
     console.print(

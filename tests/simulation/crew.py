@@ -36,6 +36,7 @@ def desk_of(sim: Simulation, run: Run) -> Desk:
         lambda: kernel.wall(host),
         kernel.monotonic_s,
         kernel.pause,
+        lambda: kernel.uptime(host),
     )
 
 

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-from qbot import execution, limits, protecting, reconciliation, risk
+from qbot import committing, execution, limits, protecting, reconciliation, risk
 from qbot.broker.protocol import no_fence
+from qbot.desk import Desk
 from qbot.errors import OrderInDoubt
 from qbot.protecting import Protected
 from qbot.risk_case import Whose
@@ -123,6 +124,12 @@ def without(*refusals: str) -> tuple[Patch, ...]:
     return ((risk, "CHECKS", {each: tuple(rule.check for rule in left if each in rule.whose) for each in Whose}),)
 
 
+def _by_the_wall(desk: Desk, intent: Row) -> committing.Age:
+    """How old an intent is, by a clock that may have jumped."""
+    age_s = (desk.wall() - intent["created_at_wall"]).total_seconds()
+    return committing.Age(age_s, abs(age_s))
+
+
 def _nothing(*_args: object, **_more: object) -> Any:
     return False
 
@@ -138,6 +145,7 @@ PLANTED: dict[str, tuple[Defects, tuple[Patch, ...], set[str]]] = {
     "retry the POST under a new id": (Defects(broker=RetryingAnew), (), {"I1", "I2"}),
     "reserve after commit": (Defects(store=DeferringStore), (), {"I2"}),
     "trust 'not found'": (Defects(), ((limits, "ABANDON_INTENT_S", 0),), {"I5"}),
+    "give up by the wall's clock alone": (Defects(), ((reconciliation, "age", _by_the_wall),), {"I5"}),
     "no look at the switch before sending": (Defects(store=OldSwitchStore), (), {"I4"}),
     "record fills twice": (Defects(store=TwiceRecordingStore), (), {"I3", "I4"}),
     "do not release the shares": (Defects(), ((execution, "release_shares", _nothing),), {"exits"}),

@@ -147,13 +147,19 @@ def _clock(sim: Simulation) -> None:
     sim.strikes["clock jump"] += 1
     sim.kernel.note(f"the clock of {host.name} jumps by {size_s} s")
 
-    length_s = 300 + 3000 * rng.random()
-    sim.oracles.clock_wrong_until = max(sim.oracles.clock_wrong_until, sim.kernel.now + int(length_s * SECOND))
-
     def back() -> None:
         host.skew -= size_s * SECOND
 
-    sim.kernel.after(length_s, back)
+    sim.kernel.after(300 + 3000 * rng.random(), back)
+
+
+def _restart(sim: Simulation) -> None:
+    """A machine is gone with all that runs on it, and comes back."""
+    host = sim.kernel.rng.choice(sim.hosts)
+    sim.strikes["machine restarted"] += 1
+    for run in [run for run in sim.running if run.host is host and run.thread]:
+        run.kill()
+    host.restart(sim.kernel.now)
 
 
 def _halt(sim: Simulation) -> None:
@@ -206,6 +212,7 @@ HERE: dict[str, Arm] = {
     "NaN prices": partial(_prices, "NaN prices"),
     "split-unadjusted prices": partial(_prices, "split-unadjusted prices"),
     "clock jump": _clock,
+    "machine restarted": _restart,
     "halted symbol": _halt,
     "runaway strategy": _runaway,
     "model file missing": partial(_prices, "model file missing"),

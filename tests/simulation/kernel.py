@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
+from qbot.clock import Uptime
 from qbot.errors import QBotError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,10 +34,16 @@ class Killed(BaseException):
 
 @dataclass(slots=True)
 class Host:
-    """A machine, as far as its clock matters: `skew` is how far that is off, in microseconds."""
+    """A machine, as far as its clocks matter: `skew` is how far the wall's is off, in microseconds."""
 
     name: str
     skew: int = 0
+    boots: int = 1
+    booted: int = 0
+
+    def restart(self, now: int) -> None:
+        """Its uptime begins anew."""
+        self.boots, self.booted = self.boots + 1, now
 
 
 @dataclass(slots=True, eq=False)
@@ -204,6 +211,10 @@ class Kernel:
     def monotonic_s(self) -> float:
         """Seconds that no jump of a clock moves."""
         return self.now / SECOND
+
+    def uptime(self, host: Host) -> Uptime:
+        """How long a machine runs."""
+        return Uptime(f"{host.name}, boot {host.boots}", (self.now - host.booted) / SECOND)
 
     def noticed(self, error: E) -> E:
         """A process meets something that a human has to hear of."""

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from qbot import clock
+from qbot.clock import Uptime
 from qbot.errors import AlreadyCommitted, StoreUnavailable
 from qbot.protection import PREFIX, Attempts, Execution
 from qbot.session import Event, Switch
@@ -41,7 +42,9 @@ OPENINGS, ACTIVITIES = "openings", "activities"
 KEYS = {DECISIONS: "decision_id", INTENTS: "client_order_id", ORDERS: "broker_order_id", FILLS: "execution_id"}
 ORDER_COLUMNS = tuple(column.name for column in tables.orders.columns if column.name != "source")
 KEPT = {"broker_order_id", "created_at", "parent_id", "source"}
-NEW_INTENT = {"broker_order_id": None, "error": None, "filled_usd": Decimal(0), "closed_at_wall": None}
+NEW_INTENT: Row = {
+    "broker_order_id": None, "error": None, "filled_usd": Decimal(0), "closed_at_wall": None, "since_uptime_s": {},
+}  # fmt: skip
 MICRO = Decimal("0.000001")  # as precise as the columns of Postgres
 ZERO = Decimal(0)
 
@@ -244,6 +247,12 @@ class MemoryLedger:
     def unsettled_intents(self) -> list[Mapping[str, Any]]:
         rows = [row for row in self._rows(INTENTS, self.store.unsettled) if row["status"] in UNSETTLED]
         return [dict(row) for row in sorted(rows, key=lambda row: row["created_at_wall"])]
+
+    def note_since(self, client_order_id: str, up: Uptime) -> None:
+        row = self._own(INTENTS, client_order_id)
+        if row is not None:
+            seen = {up.boot: up.seconds, **row["since_uptime_s"]}
+            self._put(INTENTS, client_order_id, {**row, "since_uptime_s": seen})
 
     def executions(self, symbols: Sequence[str]) -> list[Execution]:
         found = [row for row in self._rows(FILLS) if row["symbol"] in symbols]

@@ -68,8 +68,6 @@ class Oracles:
     last_fill: dict[str, int] = field(default_factory=dict)
     ours: list[Order] = field(default_factory=list)
     accepted: int = 0
-    clock_wrong_until: int = 0
-    early: int = 0
     fence_s: float = 0.0
     protection: bool = False
 
@@ -137,9 +135,7 @@ class Oracles:
         if row is None:
             self.broken("I1", f"{order.client_order_id} was accepted, no intent of that name is committed")
             return
-        if row["status"] in GIVEN_UP and self.committed_at[order.client_order_id] <= self.clock_wrong_until:
-            self.early += 1  # by a clock that had jumped, the venue had had its time: see docs/simulation.md
-        elif row["status"] in GIVEN_UP:
+        if row["status"] in GIVEN_UP:
             self.broken("I5", f"{order.client_order_id} was accepted after its caps were freed: {row['status']}")
         if (row["symbol"], row["side"], row["qty"]) != (order.symbol, order.side, order.qty):
             self.broken("I1", f"{order.client_order_id} is not the order that was committed")

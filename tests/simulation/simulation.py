@@ -16,7 +16,7 @@ from qbot.types import (
     TradingConfig,
 )
 from tests.simulation import crew, faults
-from tests.simulation.broker import SimBroker, Wire
+from tests.simulation.broker import LATE, SimBroker, Wire
 from tests.simulation.faults import Fate
 from tests.simulation.humans import Humans
 from tests.simulation.kernel import SECOND, Host, Kernel, Killed, Run, moment
@@ -227,6 +227,8 @@ class Simulation:
         if kind == "POST order" and not self.quiet_now:
             for minute in range(3):
                 self.task("reconcile", crew.reconcile(self), delay_s=60 * (minute + self.kernel.random()))
+            if fault == LATE and self.kernel.random() < 0.4:  # who gives it up by that clock does so too early
+                self.kernel.after(30 * self.kernel.random(), partial(self.arm, "clock jump"))
 
     def _struck(self) -> int:
         return (
@@ -237,7 +239,6 @@ class Simulation:
     def struck(self) -> Counter[str]:
         """How often each fault took effect."""
         found = self.strikes + self.wire.struck + Counter(self.feed.struck)
-        found["given up early by a clock that had jumped"] += self.oracles.early
         found["Postgres gone for minutes"] += self.store.outage_struck
         found["Postgres killed mid-commit"] += self.store.mid_commit_struck
         return found

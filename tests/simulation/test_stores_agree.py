@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
 
 from qbot import clock
+from qbot.clock import Uptime
 from qbot.errors import AlreadyCommitted, StoreUnavailable
 from qbot.session import Event, Switch
 from qbot.store import protocol
@@ -289,6 +290,7 @@ steps = st.one_of(
     st.tuples(st.just("equity"), st.integers(0, 2)),
     st.tuples(st.just("switch"), st.booleans()),
     st.tuples(st.just("withhold"), st.none()),
+    st.tuples(st.just("since"), st.tuples(names, st.builds(Uptime, st.sampled_from(["x", "y"]), st.floats(0, 1e9)))),
 )
 
 
@@ -307,6 +309,8 @@ def take(ledger: protocol.Ledger, what: str, value: Any, wall: datetime) -> Any:
         case "equity":
             money = Decimal(100)
             return ledger.record_equity(Account(money, money, money, money), at(value))
+        case "since":
+            return ledger.note_since(*value)
         case "withhold":
             return ledger.withhold_protection("why", wall)
         case _:

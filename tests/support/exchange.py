@@ -17,7 +17,7 @@ from pathlib import Path
 import requests
 import uvicorn
 
-from qbot.clock import CLOCK_FILE_ENV, Timeline, monotonic_s, wall_now
+from qbot.clock import CLOCK_FILE_ENV, Timeline, Uptime, monotonic_s, wall_now
 from qbot.exchange.faults import Faults
 from qbot.exchange.server import create_app
 from qbot.exchange.venue import Venue, open_venue
@@ -45,6 +45,23 @@ class ManualClock:
     def advance(self, **delta: float) -> None:
         """Move on, as `timedelta(**delta)`."""
         self.at += timedelta(**delta)
+
+
+@dataclass
+class ManualUptime:
+    """The uptime of a machine on which time passes as `wall` does; but for what that jumped."""
+
+    wall: ManualClock
+    boot: str = "this boot"
+    jumped_s: float = 0.0
+
+    def __call__(self) -> Uptime:
+        return Uptime(self.boot, self.wall.at.timestamp() - self.jumped_s)
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock."""
+        self.wall.advance(seconds=seconds)
+        self.jumped_s += seconds
 
 
 @dataclass

@@ -44,7 +44,7 @@ from qbot.types import (
     TradingConfig,
     TradingState,
 )
-from tests.support.exchange import KEY, MID_SESSION, SECRET, ManualClock, RunningExchange, exchange_thread
+from tests.support.exchange import KEY, MID_SESSION, SECRET, ManualClock, ManualUptime, RunningExchange, exchange_thread
 from tests.support.processes import settings_for
 from tests.support.servers import RedisServer
 
@@ -132,6 +132,7 @@ class World:
     place: MarketPlace
     redis: redis.Redis
     wall: ManualClock
+    uptime: ManualUptime
 
     @property
     def engine(self) -> Engine:
@@ -148,17 +149,17 @@ class World:
     def another(self, **more: Any) -> Runtime:
         """A new process's view of the same stores, broker and times; `more` changes its settings."""
         settings = self.rt.settings.model_copy(update=more)
-        return Runtime(settings, connect(settings), self.engine, self.wall, self.market)
+        return Runtime(settings, connect(settings), self.engine, self.wall, self.market, self.uptime)
 
     def without_postgres(self) -> Runtime:
         """As `another`, with nobody listening where Postgres should be."""
         dead = make_engine("postgresql+psycopg2://qbot:secret@127.0.0.1:1/qbot")
-        return Runtime(self.rt.settings, connect(self.rt.settings), dead, self.wall, self.market)
+        return Runtime(self.rt.settings, connect(self.rt.settings), dead, self.wall, self.market, self.uptime)
 
     def without_redis(self) -> Runtime:
         """As `another`, with nobody listening where Redis should be."""
         settings = self.rt.settings.model_copy(update={"redis_port": 1})
-        return Runtime(settings, connect(settings), self.engine, self.wall, self.market)
+        return Runtime(settings, connect(settings), self.engine, self.wall, self.market, self.uptime)
 
     # --- the frontend ---
 
