@@ -521,6 +521,18 @@ def test_equity_is_recorded_with_every_reconcile(world: World) -> None:
     assert [value for _, value in curve] == [Decimal(100_000)] * 2
 
 
+def test_an_equity_that_cash_and_positions_contradict_is_no_point_of_the_curve(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = world.rt.broker.account()
+    monkeypatch.setattr(world.rt.broker, "account", lambda: replace(told, equity_usd=10 * told.equity_usd))
+    assert not world.reconcile().believed
+    assert world.rows(tables.equity) == []
+    monkeypatch.undo()
+    assert world.reconcile().believed
+    assert [row["equity_usd"] for row in world.rows(tables.equity)] == [told.equity_usd]
+
+
 def test_an_order_that_the_venue_does_not_know_any_more_stays_what_it_was(world: World) -> None:
     """ "Not found" is not "cancelled": nothing is concluded from it."""
     world.send(world.commit(limit_entry(world, "AAPL", source=Source.MANUAL), cycle_id="m1"))
