@@ -166,6 +166,17 @@ def test_an_order_whose_answer_was_lost_is_in_doubt_then_found_and_stays_the_onl
     assert (world.positions(), books.drift) == ({"AAPL": Decimal(2)}, {})
 
 
+def test_an_order_in_doubt_is_found_by_its_id_where_no_list_told_of_it(world: World) -> None:
+    judged = world.commit(world.entry("AAPL", 2))
+    world.exchange.fault("timeout_after_accept", method="POST", path="/v2/orders", times=1)
+    world.send(judged)
+    assert world.intents() == {"AAPL buy": "in_doubt"}
+    assert reconciliation.settle(world.rt.desk) == 0
+    assert world.intents() == {"AAPL buy": "closed"}
+    assert [order["client_order_id"] for order in world.rows(tables.orders)].count(FIRST_ID) == 1
+    assert world.posts() == 1
+
+
 def test_an_answer_that_takes_too_long_leaves_doubt(world: World) -> None:
     hasty = AlpacaBroker(TradingClient(KEY, SECRET, raw_data=True, url_override=world.exchange.url), (1.0, 0.2))
     judged = world.commit(world.entry())
