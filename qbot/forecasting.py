@@ -9,8 +9,8 @@ from functools import partial
 import pandas as pd
 import structlog
 
-from qbot import forecast as stage
 from qbot import clock, deviation, limits, projections_ml, promoting, serving, showing_ml
+from qbot import forecast as stage
 from qbot.calibration import width_factor
 from qbot.errors import TrainingFailed
 from qbot.features import HISTORY_SESSIONS, build_features, latest_rows

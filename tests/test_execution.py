@@ -166,6 +166,17 @@ def test_an_order_whose_answer_was_lost_is_in_doubt_then_found_and_stays_the_onl
     assert (world.positions(), books.drift) == ({"AAPL": Decimal(2)}, {})
 
 
+def test_an_order_in_doubt_is_found_by_its_id_where_no_list_told_of_it(world: World) -> None:
+    judged = world.commit(world.entry("AAPL", 2))
+    world.exchange.fault("timeout_after_accept", method="POST", path="/v2/orders", times=1)
+    world.send(judged)
+    assert world.intents() == {"AAPL buy": "in_doubt"}
+    assert reconciliation.settle(world.rt.desk) == 0
+    assert world.intents() == {"AAPL buy": "closed"}
+    assert [order["client_order_id"] for order in world.rows(tables.orders)].count(FIRST_ID) == 1
+    assert world.posts() == 1
+
+
 def test_an_answer_that_takes_too_long_leaves_doubt(world: World) -> None:
     hasty = AlpacaBroker(TradingClient(KEY, SECRET, raw_data=True, url_override=world.exchange.url), (1.0, 0.2))
     judged = world.commit(world.entry())
@@ -519,6 +530,18 @@ def test_equity_is_recorded_with_every_reconcile(world: World) -> None:
     with transaction(world.engine) as connection:
         curve = ledger.equity_curve(connection, world.market() - timedelta(minutes=2))
     assert [value for _, value in curve] == [Decimal(100_000)] * 2
+
+
+def test_an_equity_that_cash_and_positions_contradict_is_no_point_of_the_curve(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = world.rt.broker.account()
+    monkeypatch.setattr(world.rt.broker, "account", lambda: replace(told, equity_usd=10 * told.equity_usd))
+    assert not world.reconcile().believed
+    assert world.rows(tables.equity) == []
+    monkeypatch.undo()
+    assert world.reconcile().believed
+    assert [row["equity_usd"] for row in world.rows(tables.equity)] == [told.equity_usd]
 
 
 def test_an_order_that_the_venue_does_not_know_any_more_stays_what_it_was(world: World) -> None:

@@ -19,7 +19,7 @@ from qbot.errors import BoardUnavailable, BrokerError, BrokerRejected, OrderInDo
 from qbot.flatten import Flattening, Terms
 from qbot.store.protocol import COMMITTED, IN_DOUBT
 from qbot.types import BrokerOrder, IntentKind, OrderSpec, OrderType, Position, Side, TimeInForce, TradingConfig
-from tests.simulation.memory import MemoryStore
+from tests.simulation.memory import MemoryStore, pass_by
 
 OPEN, CLOSED = datetime(2025, 7, 7, 15, 0, tzinfo=UTC), datetime(2025, 7, 7, 21, 0, tzinfo=UTC)
 PRICE = Decimal("100.00")
@@ -40,10 +40,14 @@ class Venue:
     submitted: list[OrderSpec] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+<<<<<<< HEAD
     arrived: set[str] = field(default_factory=set)  # orders of ours that came and went
+=======
+    price: Decimal = PRICE
+>>>>>>> h1
 
     def positions(self) -> list[Position]:
-        return [Position(s, q, PRICE, q * PRICE, Decimal(0), PRICE) for s, q in sorted(self.held.items()) if q]
+        return [Position(s, q, PRICE, q * PRICE, Decimal(0), self.price) for s, q in sorted(self.held.items()) if q]
 
     def open_orders(self) -> list[BrokerOrder]:
         if self.late:
@@ -190,6 +194,23 @@ def test_two_that_carry_out_the_same_emergency_send_one_order() -> None:
     assert (len(here.venue.submitted), here.venue.closed) == (1, ["AAPL"])
 
 
+def test_one_that_was_overtaken_between_its_look_and_its_commit_leaves_the_sale_to_the_other() -> None:
+    here = floor(AAPL=2)
+
+    def overtaken(name: str) -> None:
+        if name == "committed":  # that was the look: no intent was there
+            here.store.point = pass_by
+            assert here.flatten() == "1 positions closed and verified"
+
+    def terms() -> Terms:
+        here.store.point = overtaken
+        return Terms(TradingConfig(), 1)
+
+    assert here.flatten(terms=terms) == "1 positions closed and verified"
+    assert ([spec.client_order_id for spec in here.venue.submitted], here.venue.closed) == (["qbot-e1-AAPL-sell"], [])
+    assert (here.venue.held, here.intents()) == ({"AAPL": 0}, {"AAPL": "closed"})
+
+
 def test_fractions_and_short_positions_are_closed_by_the_venue() -> None:
     here = floor()
     here.venue.held = {"AAPL": Decimal("1.5"), "MSFT": Decimal(-2), "SPY": Decimal(1)}
@@ -245,6 +266,24 @@ def test_force_offers_them_in_extended_hours_at_the_collar() -> None:
     assert here.flatten(force=True) == "1 positions are on offer at a limit in extended hours"
     (sale,) = here.venue.submitted
     assert (sale.order_type, sale.limit_price_usd, sale.extended_hours) == (OrderType.LIMIT, Decimal("98.00"), True)
+
+
+def test_force_offers_what_costs_less_than_a_dollar_by_hundredths_of_a_cent() -> None:
+    here = floor(AAPL=2)
+    here.market, here.venue.price = CLOSED, Decimal("0.5001")
+    here.venue.idle.add("AAPL")
+    here.flatten(force=True)
+    assert here.venue.submitted[0].limit_price_usd == Decimal("0.4900")
+
+
+@pytest.mark.parametrize("price", ["0", "-1", "NaN"])
+def test_force_without_a_usable_price_makes_no_limit_of_it(price: str) -> None:
+    here = floor(AAPL=2)
+    here.market, here.venue.price = CLOSED, Decimal(price)
+    here.venue.idle.add("AAPL")
+    here.flatten(force=True)
+    assert [spec for spec in here.venue.submitted if spec.limit_price_usd is not None or spec.extended_hours] == []
+    assert [order.symbol for order in here.venue.orders.values()] == ["AAPL"], "on offer all the same, once"
 
 
 def test_force_in_an_open_market_sells_at_the_market() -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qbot import control, emergency, execution, limits, pipeline, protecting, protection, risk
@@ -134,6 +134,7 @@ def test_the_newest_entry_is_taken_for_the_bare_one() -> None:
     assert quantities(plan.wanted) == [("e2", 2)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abh"), st.integers(1, 9)), max_size=6),
     st.lists(st.tuples(st.sampled_from("oh"), st.integers(1, 9)), max_size=5),
@@ -560,13 +561,18 @@ def test_two_workers_put_it_back_once(world: World) -> None:
     assert (rests(world), world.posts()) == (pair(2), 2)
 
 
-def test_the_same_attempt_by_another_worker_is_left_to_it(world: World) -> None:
+@pytest.mark.parametrize("arrived", [True, False])
+def test_the_same_attempt_by_another_worker_is_left_to_it_whether_it_is_at_the_venue_or_not(
+    world: World, arrived: bool
+) -> None:
     bare(world)
     world.wall.advance(seconds=5)
     books = world.reconcile()
 
     with world.rt.desk.store.transaction() as ledger:
         view = _Seen(ledger.unsettled_intents(), ledger.executions(["AAPL"]), ledger.open_orders())
+    if not arrived:
+        world.exchange.fault("server_error", method="POST", path="/v2/orders", times=1)
     protecting.protect(world.rt.desk, books, world.market(), market_open=True)
     posts = world.posts()
 
@@ -585,6 +591,8 @@ def test_the_same_attempt_by_another_worker_is_left_to_it(world: World) -> None:
         books, world.market(), market_open=True,
     )  # fmt: skip
     assert (found, world.posts()) == (protecting.Protected(), posts)
+    assert rests(world) == (pair(2) if arrived else [])
+    assert [row["kind"] for row in world.rows(tables.intents)].count("protection") == 1
 
 
 class _Seen:
@@ -712,6 +720,16 @@ def test_freeing_the_shares_says_whether_anything_rested_on_them(world: World) -
     world.buy("AAPL", 2)
     assert execution.release_shares(world.rt.desk, "AAPL") is True
     assert execution.release_shares(world.rt.desk, "AAPL") is False
+
+
+def test_a_sale_that_is_no_protection_stays_where_enough_shares_are_free_beside_it(world: World) -> None:
+    world.by_hand(symbol="AAPL", side="buy", qty="3")
+    limit = (world.price("AAPL") * Decimal("1.2")).quantize(Decimal("0.01"))
+    theirs = world.by_hand(symbol="AAPL", side="sell", qty="1", type="limit", limit_price=str(limit))
+    assert execution.release_shares(world.rt.desk, "AAPL", Decimal(2)) is False
+    assert [order["id"] for order in world.resting()] == [theirs["id"]]
+    assert execution.release_shares(world.rt.desk, "AAPL", Decimal(3)) is True
+    assert world.resting() == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import cycle, islice
 from time import monotonic_ns
 
-from qbot import clock
+from qbot import clock, emergency
 from qbot.contract import keys
 from qbot.exchange.gate import WINDOW_S
 from qbot.limits import REQUESTS_PER_MINUTE
@@ -77,7 +77,7 @@ def _round(found: Rig, venue: Venue, symbols: list[str], pause_s: float = 0.0, l
     wait_until(venue.is_flat, "nothing open and nothing held", FLAT_S, every_s=look_s)
     flat = monotonic_ns()
     seen = when(lambda: found.arrivals.first(flat, "GET", {"/v2/positions"}), "QBot's last look", FLAT_S)
-    wait_until(lambda: found.switch().latched, "the latch", FLAT_S, LOOK_S)
+    wait_until(lambda: found.switch().latched and not emergency.pending(found.rt), "the report", FLAT_S, LOOK_S)
     asked = Counter(_kind(method, path) for at, method, path in found.arrivals.look() if begun <= at <= flat)
     del asked[NOT_QBOTS]
     return Round((first - begun) / 1e6, (flat - begun) / 1e6, (seen - begun) / 1e6, asked)
@@ -104,4 +104,5 @@ def _fill(venue: Venue, symbols: list[str]) -> None:
     wait_until(lambda: venue.held() >= POSITIONS and venue.open_orders() == 0, "the positions", FILLED_S)
     for symbol in islice(cycle(symbols), ORDERS):
         venue.order(symbol, type="limit", limit_price="1.00", time_in_force="gtc")
-    assert venue.open_orders() >= ORDERS
+    if (left := venue.open_orders()) < ORDERS:
+        raise RuntimeError(f"somebody cancels: {left} of {ORDERS} orders are open")
