@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from qbot import limits
-from qbot.features import SLOTS
+from qbot.types import SLOTS
 
 Array = npt.NDArray[np.float64]
 

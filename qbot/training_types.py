@@ -86,7 +86,8 @@ class ArtifactRecord:
     """Stored as artifact.json beside the predictor: all that is needed to use and to judge it.
 
     `left_out`: candidates that could not be fitted in the time and memory there was. `autoregression` holds the errors
-    of that baseline on the same unseen rows as `metrics`. `warnings` are for a human. `skilled`: by its own measure. Whether it counts as skilled is the promotion's to say, and stands in Postgres.
+    of that baseline on the same unseen rows as `metrics`. `warnings` are for a human. `skilled`: by its
+    own measure. Whether it counts as skilled is the promotion's to say, and stands in Postgres.
     """
 
     horizon_minutes: int

@@ -40,11 +40,8 @@ class Venue:
     submitted: list[OrderSpec] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-<<<<<<< HEAD
     arrived: set[str] = field(default_factory=set)  # orders of ours that came and went
-=======
     price: Decimal = PRICE
->>>>>>> h1
 
     def positions(self) -> list[Position]:
         return [Position(s, q, PRICE, q * PRICE, Decimal(0), self.price) for s, q in sorted(self.held.items()) if q]

@@ -14,7 +14,7 @@ NEW_YORK = "America/New_York"
 
 
 def daily_outside(connection: Connection, artifact_ids: Collection[str], before: str) -> dict[str, list[float]]:
-    """By artifact the share of its outcomes outside the interval on each New York day before `before` (`YYYY-MM-DD`), by day."""
+    """By artifact the share of its outcomes outside the interval on each New York day before `before`, oldest first."""
     day = sa.cast(sa.func.timezone(NEW_YORK, forecasts.c.issued_at), sa.Date)
     happened = forecasts.c.actual_price_usd / forecasts.c.current_price_usd - 1.0
     outside = sa.not_(happened.between(forecasts.c.low_return_pct, forecasts.c.high_return_pct))
