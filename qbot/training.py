@@ -154,8 +154,8 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
     fit, tune, calibrate, test = parts(rows, prepared.split)
     if min(len(fit), len(tune), len(calibrate), len(test)) == 0:
         raise TrainingFailed(f"no labels for {horizon} minutes in one of the parts")
-    predictor = _fit(fit, tune, folder, prepared.included, request.seconds_per_horizon)
-    calibrated, tested = (_predict(predictor, each, prepared.included) for each in (calibrate, test))
+    predictor = fit_predictor(fit, tune, folder, prepared.included, request.seconds_per_horizon)
+    calibrated, tested = (predict_returns(predictor, each, prepared.included) for each in (calibrate, test))
     calibration = fit_calibration(
         horizon,
         calibrated,
@@ -189,8 +189,10 @@ def train_horizon(prepared: Prepared, horizon: int, folder: Path, request: Train
     return record
 
 
-def _fit(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str, ...], seconds: int) -> Any:
-    """An AutoGluon predictor with all EXPECTED_MODELS. Raises TrainingFailed otherwise.
+def fit_predictor(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: tuple[str, ...], seconds: int) -> Any:
+    """An AutoGluon predictor in `folder` with all EXPECTED_MODELS. Raises TrainingFailed otherwise.
+
+    `fit` and `tune`: rows of `build_features` with `label`, the return as a fraction; `tune` stops the training.
 
     The mean return of the fitted days is taken off the labels: over some weeks it is drift, not skill.
     """
@@ -251,7 +253,10 @@ def _lightgbm_variants(rows: int) -> list[dict[str, Any]]:
     return [shallow, random]
 
 
-def _predict(predictor: Any, rows: pd.DataFrame, symbols: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def predict_returns(
+    predictor: Any, rows: pd.DataFrame, symbols: tuple[str, ...]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Returns (fractions) that a predictor of `fit_predictor`, trained on `symbols`, expects for rows of features."""
     return np.asarray(predictor.predict(model_input(rows, symbols), as_pandas=False), dtype=float)
 
 
