@@ -54,7 +54,7 @@ class Calibration:
         return np.where(predicted > 0, up, np.where(predicted < 0, 1.0 - up, 0.5))
 
     def interval(
-        self, predicted: Array, rows: pd.DataFrame, factor: float = 1.0, *, wide: bool = False
+        self, predicted: Array, rows: pd.DataFrame, factor: float | Array = 1.0, *, wide: bool = False
     ) -> tuple[Array, Array]:
         """Low and high return of the 80 % interval, or of the 95 % one. `factor`: see `width_factor`."""
         half = (self.wide_quantile if wide else self.quantile) * factor * self.move.of(rows)

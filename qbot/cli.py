@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from qbot import cli_account, cli_contract, cli_models
+from qbot import cli_account, cli_contract, cli_models, cli_thresholds
+from qbot.cli_evaluate import evaluate
 from qbot.cli_explain import explain
 from qbot.cli_resume import resume
 from qbot.cli_stop import stop
@@ -27,6 +28,8 @@ app.command()(stop)
 app.command()(resume)
 app.command()(explain)
 app.command()(train)
+app.command()(evaluate)
+app.command("thresholds")(cli_thresholds.command)
 app.add_typer(cli_account.app, name="account")
 app.add_typer(cli_contract.app, name="contract")
 app.add_typer(cli_models.app, name="models")

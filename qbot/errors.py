@@ -64,3 +64,7 @@ class RollbackRefused(QBotError):
 
 class TrainingFailed(QBotError):
     """No new artifact came of a training run. The standing one stays in use; the next trigger tries again."""
+
+
+class EvaluationError(QBotError):
+    """The bars or forecasts cannot be evaluated. Nothing was written; the message says what to give instead."""
