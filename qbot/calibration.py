@@ -95,16 +95,21 @@ def fit_calibration(
 
 
 def width_factor(outside: Sequence[float]) -> float:
-    """What to multiply the intervals with after days on which these shares of outcomes lay outside the 80 % one.
+    """What to multiply the intervals with after days on which these shares of outcomes lay outside the 80 % one."""
+    return width_factors(outside)[-1]
 
-    `outside` is of finished days, oldest first. Quantile tracking (Angelopoulos, Candès and Tibshirani 2023, "Conformal
+
+def width_factors(outside: Sequence[float]) -> list[float]:
+    """The factor that was in force on each of the days, oldest first, and the one that follows from all of them.
+
+    Quantile tracking (Angelopoulos, Candès and Tibshirani 2023, "Conformal
     PID control for time series prediction"): whatever the market does, in the long run the share outside is 20 %.
     """
     bound = math.log(TRACKED_MAX)
-    tracked = 0.0
+    tracked = [0.0]
     for share in outside:
-        tracked = min(bound, max(-bound, tracked + TRACKING_RATE * (share - (1.0 - SHARE))))
-    return math.exp(tracked)
+        tracked.append(min(bound, max(-bound, tracked[-1] + TRACKING_RATE * (share - (1.0 - SHARE)))))
+    return [math.exp(each) for each in tracked]
 
 
 def _logit(

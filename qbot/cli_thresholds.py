@@ -19,11 +19,11 @@ from qbot.console import installation
 from qbot.errors import EvaluationError
 from qbot.evaluation_input import read_forecasts
 from qbot.log import quiet
-from qbot.signals import THRESHOLD_FACTOR
 from qbot.store import hindsight, state
 from qbot.store.engine import transaction
 from qbot.thresholds import DOCUMENTED, Outcome, Rule
 from qbot.types import Strategy
+from qbot.votes import THRESHOLD_FACTOR
 
 console = Console(highlight=False)
 

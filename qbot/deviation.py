@@ -5,6 +5,7 @@ What is found stands in Postgres: the closed days of each artifact, and the alar
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from qbot import alerts, clock, drift
+from qbot.calibration import width_factors
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.drift import DayError, Drift
 from qbot.runtime import Runtime
@@ -52,7 +54,10 @@ def _look_at(rt: Runtime, connection: Connection, horizon: int, row: models.Row,
     since = row["created_at"] if newest is None else _begin(newest + timedelta(days=1))
     maturing.close_days(connection, artifact_id, since, _begin(now.astimezone(clock.NEW_YORK).date()))
     reference = drift.DAYS.validate_python(row["metrics"].get("reference_days", ()))
-    days = drift.whole([_day(each) for each in store.days_since_alarm(connection, artifact_id)], reference)
+    shares = store.outside(connection, [artifact_id])[artifact_id]
+    factors = dict(zip(shares, width_factors(list(shares.values())), strict=False))  # one more: the next day's
+    closed = [_day(each, factors[each["day"]]) for each in store.days_since_alarm(connection, artifact_id)]
+    days = drift.whole(closed, reference)
     found = _alarm(horizon, days, drift.judge(reference, days, artifact_id))
     if found is None:
         return False
@@ -97,8 +102,10 @@ def told_bound(horizon: int, day: DayError) -> str:
     )
 
 
-def _day(row: store.Row) -> DayError:
-    return DayError(**{name: row[name] for name in DayError.__dataclass_fields__})
+def _day(row: store.Row, width_factor: float) -> DayError:
+    """By the intervals of the training: those that were served had widened with the errors and would hide them."""
+    day = DayError(**{name: row[name] for name in DayError.__dataclass_fields__})
+    return replace(day, scaled=day.scaled * width_factor, naive=day.naive * width_factor)
 
 
 def _begin(day: date) -> datetime:

@@ -9,13 +9,13 @@ from functools import partial
 import pandas as pd
 import structlog
 
-from qbot import clock, deviation, limits, projections_ml, promoting, serving, showing_ml
+from qbot import deviation, limits, projections_ml, promoting, serving, showing_ml
 from qbot import forecast as stage
 from qbot.calibration import width_factor
 from qbot.errors import TrainingFailed
 from qbot.features import HISTORY_SESSIONS, build_features, latest_rows
 from qbot.runtime import Runtime
-from qbot.store import bars, coverage, inputs, models
+from qbot.store import bars, deviations, inputs, models
 from qbot.store.engine import transaction
 from qbot.training_process import run_training
 from qbot.training_types import (
@@ -45,9 +45,7 @@ def forecast(rt: Runtime, now: datetime) -> list[Forecast]:
     with transaction(rt.engine) as connection:
         standing = models.standing_artifacts(connection)
         history = bars.load(connection, rt.tickers, now - SERVING_SPAN, now - timedelta(minutes=BAR_MINUTES))
-        missed = coverage.daily_outside(
-            connection, [row["artifact_id"] for row in standing.values()], clock.market_day(now)
-        )
+        outside = deviations.outside(connection, [row["artifact_id"] for row in standing.values()])
     loaded = serving.load(rt, standing)
     if not loaded or history.empty:
         return []
@@ -57,7 +55,7 @@ def forecast(rt: Runtime, now: datetime) -> list[Forecast]:
     if rows.empty:
         return []
     predicted = serving.predict(rt, loaded, standing, rows)
-    widths = {horizon: width_factor(missed.get(standing[horizon]["artifact_id"], ())) for horizon in predicted}
+    widths = {h: width_factor(list(outside[standing[h]["artifact_id"]].values())) for h in predicted}
     made: list[Forecast] = []
     for known_at in sorted(set(rows["known_at"])):
         at = (rows["known_at"] == known_at).to_numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -21,6 +21,15 @@ def days_since_alarm(connection: Connection, artifact_id: str) -> list[Row]:
     after = forecast_days.c.day > sa.func.coalesce(last.scalar_subquery(), date.min)
     query = forecast_days.select().where(forecast_days.c.artifact_id == artifact_id, after)
     return [dict(row) for row in connection.execute(query.order_by(forecast_days.c.day)).mappings()]
+
+
+def outside(connection: Connection, artifact_ids: Collection[str]) -> dict[str, dict[date, float]]:
+    """By artifact the share of outcomes outside the interval on each of its closed days, in their order."""
+    shares: dict[str, dict[date, float]] = {artifact_id: {} for artifact_id in artifact_ids}
+    query = forecast_days.select().where(forecast_days.c.artifact_id.in_(artifact_ids)).order_by(forecast_days.c.day)
+    for row in connection.execute(query).mappings():
+        shares[row["artifact_id"]][row["day"]] = row["outside"]
+    return shares
 
 
 def newest_day(connection: Connection, artifact_id: str) -> date | None:
