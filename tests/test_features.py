@@ -175,11 +175,10 @@ def test_sentiment_counts_from_its_time_on_and_for_a_day() -> None:
 
 
 def test_the_session_is_new_yorks_on_both_sides_of_the_clock_change() -> None:
-    days = BARS["ts"].dt.tz_convert("America/New_York").dt.date
-    assert BARS.groupby(days)["ts"].min().dt.hour.nunique() == 2
-    assert build(BARS).groupby(days)["time_of_day"].agg(["min", "max"]).drop_duplicates().values.tolist() == [
-        [1 / 78, 1]
-    ]
+    rows = build(BARS)
+    days = rows["ts"].dt.tz_convert("America/New_York").dt.date
+    assert rows.groupby(days)["ts"].min().dt.hour.nunique() == 2
+    assert rows.groupby(days)["time_of_day"].agg(["min", "max"]).drop_duplicates().values.tolist() == [[1 / 78, 1]]
 
 
 def test_bars_outside_the_regular_session_are_left_out() -> None:
