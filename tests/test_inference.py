@@ -18,10 +18,10 @@ from qbot.inference import ShortWay, fastest, short_way
 from qbot.training import fit_predictor
 from tests.support.made_up_market import made_up_bars
 
-SYMBOLS = ("AAPL", "MSFT", "SPY")
+SYMBOLS = ("AAA", "BBB", "SPY")  # of no sector: columns that are empty are dropped by each model
 COLUMNS = feature_names(SYMBOLS)
 BARS = made_up_bars(SYMBOLS, sessions=10, seed=2, momentum=0.5)
-SENTIMENT = pd.DataFrame({"symbol": "AAPL", "time": BARS["ts"].iloc[[100, 400, 700]], "sentiment": [0.1, 0.5, -0.3]})
+SENTIMENT = pd.DataFrame({"symbol": "AAA", "time": BARS["ts"].iloc[[100, 400, 700]], "sentiment": [0.1, 0.5, -0.3]})
 
 
 @pytest.fixture(scope="module")
