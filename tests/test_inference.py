@@ -32,7 +32,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     days = sorted(set(rows["session"]))
     fit, tune = rows[rows["session"] < days[7]], rows[rows["session"] >= days[7]]
     folder: Path = tmp_path_factory.mktemp("inference") / "predictor"
-    fit_predictor(fit, tune, folder, SYMBOLS, 60)
+    fit_predictor(fit, tune, folder, SYMBOLS, 600)  # a limit that a busy machine does not reach: all four are wanted
     loaded = TabularPredictor.load(str(folder), verbosity=0)
     loaded.persist(models="all", max_memory=None)
     yield loaded
