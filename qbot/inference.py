@@ -54,11 +54,17 @@ def fastest(predictor: Any, columns: Sequence[str]) -> Predict:
     def long_way(inputs: pd.DataFrame) -> Array:
         return np.asarray(predictor.predict(inputs, as_pandas=False), dtype=float)
 
-    found = short_way(predictor, columns)
-    probe = _probe(columns)
-    if found is None or not np.allclose(found(probe), long_way(probe), rtol=0.0, atol=TOLERANCE):
-        return long_way
-    return found
+    from lightgbm.basic import LightGBMError
+
+    try:
+        found = short_way(predictor, columns)
+        if found is not None:
+            probe = _probe(columns)
+            if np.allclose(found(probe), long_way(probe), rtol=0.0, atol=TOLERANCE):
+                return found
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, LightGBMError):
+        return long_way  # another version of a library, that keeps its things elsewhere
+    return long_way
 
 
 def short_way(predictor: Any, columns: Sequence[str]) -> ShortWay | None:
@@ -70,10 +76,16 @@ def short_way(predictor: Any, columns: Sequence[str]) -> ShortWay | None:
     for name, weight in weights.items():
         model = trainer.load_model(name)
         answer = _ANSWERS.get(type(model).__name__)
-        if answer is None or not set(model.features) <= set(columns):
+        wanted = _wanted(model)
+        if answer is None or not set(wanted) <= set(columns):
             return None
-        bases.append(Base(name, float(weight), [columns.index(feature) for feature in model.features], answer(model)))
+        bases.append(Base(name, float(weight), [columns.index(feature) for feature in wanted], answer(model)))
     return ShortWay(tuple(bases))
+
+
+def _wanted(model: Any) -> list[str]:
+    """The columns that reach a model's library: it drops those that were constant, or empty, when it was fitted."""
+    return list(model.features if model._is_features_in_same_as_ex else model._features_internal_to_align)
 
 
 def _lightgbm(model: Any) -> Callable[[Inputs], Array]:
@@ -92,7 +104,7 @@ def _extra_trees(model: Any) -> Callable[[Inputs], Array]:
 
 def _linear(model: Any) -> Callable[[Inputs], Array]:
     def answer(values: Inputs) -> Array:
-        frame = pd.DataFrame(values, columns=model.features, copy=False)  # its pipeline goes by names
+        frame = pd.DataFrame(values, columns=_wanted(model), copy=False)  # its pipeline goes by names
         return np.asarray(model.model.predict(model._pipeline.transform(frame)), dtype=float)
 
     return answer

@@ -63,7 +63,7 @@ def test_a_candidate_that_cannot_be_fitted_is_left_out_and_named(
     candidates_of = candidates.hyperparameters
     monkeypatch.setattr(candidates, "hyperparameters", broken)
     now = datetime(2025, 4, 1, tzinfo=UTC)
-    request = TrainingRequest(("AAA", "BBB"), tmp_path, now, "manual", 60, 100, horizons=(15,))
+    request = TrainingRequest(("AAA", "BBB"), tmp_path, now, "manual", 600, 100, horizons=(15,))
     events: list[str] = []
     result = training.train(
         made_up_bars(("AAA", "BBB"), 10, seed=1), request, lambda event: events.append(event.detail)

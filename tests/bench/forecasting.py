@@ -22,7 +22,7 @@ from autogluon.tabular import TabularPredictor
 
 from qbot import artifacts
 from qbot.artifacts import Artifact, model_input, predict_all
-from qbot.features import HISTORY_SESSIONS, build_features, feature_names, latest_rows
+from qbot.features import HISTORY_SESSIONS, build_features, latest_rows
 from qbot.forecast import Batch, forecasts
 from qbot.inference import short_way
 from qbot.limits import MAX_TICKERS, TICKER_COLUMNS_MAX
@@ -105,11 +105,11 @@ def _issue(rows: pd.DataFrame, asked: dict[int, Artifact]) -> Batch:
 def _bare(predictor: Any, inputs: pd.DataFrame) -> list[Callable[[], object]]:
     """Calls of the libraries' own objects on arrays made beforehand, of every base model that has a weight."""
     trainer, calls = predictor._trainer, []
-    way = short_way(predictor, feature_names(SYMBOLS))
+    way = short_way(predictor, list(inputs))
     assert way is not None, "no artifact of QBot's"
-    for name in (base.name for base in way.bases):
-        model = trainer.load_model(name)
-        frame = inputs[model.features].astype("float32")
+    for base in way.bases:
+        name, model = base.name, trainer.load_model(base.name)
+        frame = inputs.iloc[:, base.columns].astype("float32")
         values = np.nan_to_num(frame.to_numpy(), nan=0.0) if name.startswith("ExtraTrees") else frame.to_numpy()
         if name.startswith("LinearModel"):
             calls.append(lambda model=model, frame=frame: model.model.predict(model._pipeline.transform(frame)))
