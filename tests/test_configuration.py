@@ -106,6 +106,8 @@ EVERY_FIELD: list[tuple[Key[Any], str, Any, str, Any]] = [
     (CONFIG, "use_ml_signals", False, "use_ml", False),
     (STRATEGY, "use_ml_predictions", False, "use_ml", False),
     (STRATEGY, "use_technical_analysis", False, "use_technical_analysis", False),
+    (STRATEGY, "use_grok_signals", False, "use_grok", False),
+    (STRATEGY, "grok_score_threshold", 0.5, "grok_score_threshold", 0.5),
     (CONFIG, "aggressiveness", 5, "aggressiveness", 5),
     (STRATEGY, "risk_level", 1, "risk_level", 1),
     (STRATEGY, "position_sizing_method", "PERCENTAGE", "position_sizing", SizingMethod.PERCENTAGE),

@@ -314,6 +314,7 @@ def test_signals_tell_whether_they_were_acted_upon() -> None:
         ("MSFT", False, None),
     ]
     assert (shown[0]["predicted_return"], shown[0]["time_horizon"]) == (0.1, "60min")
+    assert shown[0]["reasons"] == ["60 min: it rises"]
 
 
 def test_each_forecast_is_a_message_in_fractions() -> None:

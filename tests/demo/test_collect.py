@@ -72,7 +72,7 @@ def trade_once(engine: Engine) -> None:
     allowed = {
         **refused("AAPL", "all checks passed", 0.0003, "BUY", ""),
         "decision_id": "c1:AAPL:buy", "allowed": True, "refusal": None,
-        "signal": {"predicted_return_pct": 0.0003, "reasons": ["60 min: over", "no skill"]},
+        "signal": {"predicted_return_pct": 0.0003, "reasons": ["ML: over", "Grok: off"], "why": "ML: over"},
     }  # fmt: skip
     intent = {
         "client_order_id": "id1", "decision_id": "c1:AAPL:buy", "symbol": "AAPL", "side": "buy", "kind": "entry",
@@ -105,9 +105,7 @@ def test_a_trade_is_shown_with_its_reason_and_the_rest_with_theirs(engine: Engin
     assert seen.problems == {}
     assert seen.session.backend_status == "RUNNING"
     assert [(p.symbol, p.qty, p.unrealized_usd) for p in seen.positions] == [("AAPL", 10.0, 8.8)]
-    assert [(d.symbol, d.qty, d.status, d.reason) for d in seen.decisions] == [
-        ("AAPL", 10.0, "closed", "60 min: over, no skill")
-    ]
+    assert [(d.symbol, d.qty, d.status, d.reason) for d in seen.decisions] == [("AAPL", 10.0, "closed", "ML: over")]
     assert [(g.symbols, g.example) for g in seen.refusals] == [
         (("COST", "META"), "60 min: forecast -0.019% lies between")
     ]
