@@ -52,7 +52,8 @@ def finish(rt: Runtime, training_id: str, result: TrainingResult, now: datetime)
             for horizon, done in result.horizons.items()
         }
         found = [_row(horizon, done, verdicts[horizon]) for horizon, done in result.horizons.items()]
-        stats = projections_ml.training_stats(result, rt.wall(), verdicts).model_dump(mode="json")
+        told_stats = projections_ml.training_stats(result, rt.wall(), verdicts)
+        stats = told_stats.model_dump(mode="json", exclude_unset=True)  # as on the wire: what is not there is no null
         told = [projections_ml.verdict_of(horizon, verdict) for horizon, verdict in verdicts.items()]
         outcome = "; ".join(told)
         models.finish_training(connection, training_id, models.SUCCESS, stats, found, now, rt.wall(), outcome)

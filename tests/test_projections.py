@@ -368,7 +368,7 @@ def training() -> TrainingResult:
 
 def training_row(status: str = "success", **more: Any) -> dict[str, Any]:
     """A row of `models.recent_trainings`."""
-    stats = projections_ml.training_stats(training(), ENDED).model_dump(mode="json")
+    stats = projections_ml.training_stats(training(), ENDED).model_dump(mode="json", exclude_unset=True)
     row = {
         "training_id": "t1", "trigger": "scheduled", "status": status, "started_at": NOW, "started_at_wall": WALL,
         "finished_at_wall": None if status == "running" else ENDED, "stats": stats if status == "success" else {},
