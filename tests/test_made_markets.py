@@ -21,7 +21,9 @@ from tests.support.made_up_market import made_up_bars
 from tests.support.runtime import CONFIG, TICKERS, World, quote_of
 
 SESSIONS = 32
-EAGER = replace(CONFIG, buy_threshold_pct=1e-9, sell_threshold_pct=1e-9, ml_confidence_threshold=0.0)
+EAGER = replace(
+    CONFIG, buy_threshold_pct=1e-9, sell_threshold_pct=1e-9, ml_confidence_threshold=0.0, use_technical_analysis=False
+)
 
 
 def one_horizon(

@@ -18,7 +18,7 @@ from qbot.calibration import Calibration
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.contract.payloads_autotrading import BackendStatus
-from qbot.forecast import matured, quality
+from qbot.forecast import matured
 from qbot.market.calendar import market_hours
 from qbot.performance import RoundTrip, performance
 from qbot.projections_system import Health
@@ -326,16 +326,11 @@ def test_each_forecast_is_a_message_in_fractions() -> None:
     ]
 
 
-def test_a_deviation_is_the_error_as_a_fraction_of_the_actual_price_and_its_mean_is_the_bias() -> None:
+def test_a_deviation_is_the_error_as_a_signed_fraction_of_the_actual_price() -> None:
     items = [matured(forecast(return_pct=0.1), 99.0), matured(forecast(return_pct=0.0), 102.0)]
     first, second = wire(keys.DEVIATION_TRACKER, projections_ml.deviations(items))
     assert (first["predicted"], first["actual"], first["deviation_pct"]) == (110.0, 99.0, pytest.approx(-11 / 99))
-    assert first["eta"] == "2026-09-25T15:00:00Z"
-    row = {"at": NOW, "window_hours": 24.0, "per_horizon": quality(items, NOW + timedelta(hours=1))}
-    (entry,) = wire(keys.PREDICTION_QUALITY, projections_ml.quality([row]))
-    signed = [first["deviation_pct"], second["deviation_pct"]]
-    assert entry["per_horizon"]["60"]["avg_deviation"] == pytest.approx(100 * sum(signed) / 2)
-    assert entry["per_horizon"]["60"]["mape"] == pytest.approx(100 * sum(abs(one) for one in signed) / 2)
+    assert (second["deviation_pct"], first["eta"]) == (pytest.approx(2 / 102), "2026-09-25T15:00:00Z")
 
 
 def test_quality_is_told_per_horizon() -> None:

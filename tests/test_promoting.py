@@ -19,7 +19,6 @@ from typer.testing import CliRunner, Result
 
 from qbot import artifacts, cli_models, forecasting, limits, pipeline, promoting
 from qbot.artifacts import RECORD_FILE, folder_sha256
-from qbot.calibration import Calibration
 from qbot.cli import app
 from qbot.console.installation import Installation
 from qbot.contract import keys
@@ -39,6 +38,7 @@ from qbot.training_types import (
     TrainingResult,
 )
 from qbot.types import Action
+from tests.support.calibrations import calibration
 from tests.support.runtime import CONFIG, TICKERS, World, quote_of
 from tests.test_promotion import EVEN, GOOD, days
 
@@ -92,12 +92,11 @@ def market(world: World) -> World:
 
 def record(world: World, horizon: int, trial: Trial, trained_at: Any) -> ArtifactRecord:
     metrics = Metrics(0.5, 0.4, 0.6, 0.01, 90, 0.51, 0.52, 1.0, 0.1, 12, False)
-    calibration = Calibration(horizon, 0.1, 0.1, 0.0, 0.001, 3.0, -1.0, 1.0, 0.001, 90, 8)
     now = world.market()
     return ArtifactRecord(
         horizon_minutes=horizon, trained_at=trained_at, symbols=TICKERS, features=("return_1",), models=("LightGBM",),
-        metrics=metrics, calibration=calibration, skilled=False, degraded=False, data_from=now - timedelta(days=70),
-        data_to=now, test_days=trial.days, fit_rows=1_500, autogluon_version="1", trial=trial,
+        metrics=metrics, calibration=calibration(horizon_minutes=horizon), skilled=False, degraded=False,
+        data_from=now - timedelta(days=70), data_to=now, test_days=trial.days, fit_rows=1_500, autogluon_version="1", trial=trial,
     )  # fmt: skip
 
 
