@@ -68,9 +68,9 @@ def evaluate(
 
 def run(frame: pd.DataFrame, title: str, out: Path, horizons: Sequence[int], plan: Any, fitter: Any) -> None:
     """Walk, measure and write. `plan` and `fitter` are those of `walk_forward`."""
-    from qbot.evaluation import Evaluation
     from qbot.evaluation import evaluate as measure
     from qbot.evaluation_report import Setting, page
+    from qbot.evaluation_types import Evaluation
     from qbot.walk_forward import walk
 
     walked = _with_progress(plan, frame, horizons, lambda step: walk(frame, fitter, plan, horizons, step))
