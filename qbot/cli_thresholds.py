@@ -85,10 +85,10 @@ def say(text: str) -> None:
 def _table(horizon: int, found: tuple[Outcome, ...], own: Rule) -> Table:
     returns = sorted({each.rule.return_min_pct for each in found})
     table = Table(title=f"{horizon} minutes", title_justify="left", box=None, pad_edge=False, padding=(0, 2))
-    table.add_column("confidence ≥")
+    table.add_column("confidence ≥", no_wrap=True)
     for return_pct in returns:
         mark = "*" if return_pct == own.return_min_pct else ""
-        table.add_column(f"return > {thresholds.percent(return_pct)}{mark}", justify="right", no_wrap=True)
+        table.add_column(f"return > {_whole(thresholds.percent(return_pct))}{mark}", justify="right")
     for confidence in sorted({each.rule.confidence_min for each in found}):
         cells = [_cell(each) for each in found if each.rule.confidence_min == confidence]
         table.add_row(f"{confidence:.2f}{'*' if confidence == own.confidence_min else ''}", *cells)
@@ -99,7 +99,12 @@ def _cell(found: Outcome) -> str:
     if not found.trades:
         return "[dim]–[/dim]"
     colour = "green" if found.total_pct > 0 else "red"
-    return f"{found.trades:,} [{colour}]{thresholds.percent(found.total_pct, sign=True)}[/{colour}]"
+    return f"{found.trades:,} [{colour}]{_whole(thresholds.percent(found.total_pct, 1, sign=True))}[/{colour}]"
+
+
+def _whole(text: str) -> str:
+    """The number stays with its unit where a narrow terminal breaks a line."""
+    return text.replace(" ", "\u00a0")
 
 
 def _own(demo: bool | None, days: int | None) -> tuple[pd.DataFrame, Rule, str]:
