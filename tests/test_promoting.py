@@ -96,7 +96,8 @@ def record(world: World, horizon: int, trial: Trial, trained_at: Any) -> Artifac
     return ArtifactRecord(
         horizon_minutes=horizon, trained_at=trained_at, symbols=TICKERS, features=("return_1",), models=("LightGBM",),
         metrics=metrics, calibration=calibration(horizon_minutes=horizon), skilled=False, degraded=False,
-        data_from=now - timedelta(days=70), data_to=now, test_days=trial.days, fit_rows=1_500, autogluon_version="1", trial=trial,
+        data_from=now - timedelta(days=70), data_to=now,
+        test_days=trial.days, fit_rows=1_500, autogluon_version="1", trial=trial,
     )  # fmt: skip
 
 
