@@ -132,7 +132,7 @@ def _read(path: Path, sha256: str) -> Artifact:
     try:
         record = RECORD.validate_json((path / RECORD_FILE).read_bytes())
         predictor = TabularPredictor.load(str(path), verbosity=0)
-        predictor.persist(models="best", max_memory=None)
+        predictor.persist(models="all", max_memory=None)
         predict = fastest(predictor, feature_names(record.symbols))
     except Exception as error:
         raise ArtifactError(f"the artifact at {path} cannot be loaded: {error}") from error

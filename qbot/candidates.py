@@ -13,7 +13,7 @@ from qbot.types import SLOTS
 
 Array = npt.NDArray[np.float64]
 
-REQUIRED = ("LightGBMShallow", "WeightedEnsemble_L2")
+REQUIRED = ("LightGBMShallow",)
 OPTIONAL = ("LightGBMRandom", "ExtraTrees", "LinearModel")  # left out where time or memory do not suffice
 TIME_SHARE = 0.5  # of what is left: so that a slow model cannot leave the next ones without time
 
@@ -26,10 +26,10 @@ ROWS_TELLING_ONE = 10.0  # rows that tell as much as one alone would: labels ove
 def hyperparameters(rows: int) -> dict[str, list[dict[str, Any]]]:
     """AutoGluon's, for that many fitted rows; strongly regularised: a signal this weak is soon drowned in fitted noise.
 
-    Only LightGBM stops by itself when the tuning days no longer gain; the others are held back from the start, and the
-    ensemble gives them a weight where they help. Extra trees are few, for each forecast asks them all, and each sees at
-    most TREE_ROWS_MAX rows, which bounds their time. Ridge's penalty is the ratio of the noise's variance to that of a
-    coefficient: for an R² of 0.002 spread over 45 columns 22,500, times ROWS_TELLING_ONE.
+    Only LightGBM stops by itself when the tuning days no longer gain; the others are held back from the start. Extra
+    trees are few, for each forecast asks them all, and each sees at most TREE_ROWS_MAX rows, which bounds their time.
+    Ridge's penalty is the ratio of the noise's variance to that of a coefficient: for an R² of 0.002 spread over 45
+    columns 22,500, times ROWS_TELLING_ONE.
     """
     leaf = max(20, rows // 50)
     common = {

@@ -20,6 +20,7 @@ from qbot.calibration import Calibration, fit_calibration
 from qbot.errors import TrainingFailed
 from qbot.expected_move import fit_expected_move
 from qbot.features import FEATURES, build_features, label_returns
+from qbot.inference import average
 from qbot.lineage import lineage
 from qbot.skill import Metrics, measure, too_good
 from qbot.splits import SESSIONS_MIN, Split, parts, split_sessions
@@ -221,8 +222,8 @@ def fit_predictor(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: 
     """An AutoGluon predictor in `folder` with all EXPECTED_MODELS. Raises TrainingFailed otherwise.
 
     `fit` and `tune`: rows of `build_features` with `label`, the return as a fraction, and `session`; `tune` stops the
-    training and weighs the models. Both are scored by the weights that are fitted with: another measure would choose
-    by the noise of a few wild tickers.
+    training, scored by the weights that are fitted with: another measure would choose by the noise of wild tickers.
+    There is no ensemble that is fitted, see `inference.average`.
     """
     from autogluon.tabular import TabularPredictor  # takes seconds to import; only the training process pays
 
@@ -248,6 +249,7 @@ def fit_predictor(fit: pd.DataFrame, tune: pd.DataFrame, folder: Path, symbols: 
             num_bag_folds=0,
             num_stack_levels=0,
             dynamic_stacking=False,
+            fit_weighted_ensemble=False,
             num_cpus=2 if len(train_data) >= ROWS_FOR_TWO_THREADS else 1,
             num_gpus=0,
         )
@@ -280,7 +282,7 @@ def predict_returns(
     predictor: Any, rows: pd.DataFrame, symbols: tuple[str, ...]
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Returns (fractions) that a predictor of `fit_predictor`, trained on `symbols`, expects for rows of features."""
-    return np.asarray(predictor.predict(model_input(rows, symbols), as_pandas=False), dtype=float)
+    return average(predictor, model_input(rows, symbols))
 
 
 def _summary(done: HorizonResult) -> str:

@@ -38,18 +38,16 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield loaded
 
 
-def test_every_base_model_and_their_ensemble_say_the_same_both_ways(predictor: Any) -> None:
+def test_every_base_model_and_their_mean_say_the_same_both_ways(predictor: Any) -> None:
     inputs = model_input(build_features(BARS, (), SENTIMENT), SYMBOLS)
-    ensemble = predictor.model_best
-    bases = [name for name in predictor.model_names() if "Ensemble" not in name]
-    assert len(bases) == 4
-    for name in [*bases, ensemble]:
-        predictor.set_model_best(name)
-        found = short_way(predictor, COLUMNS)
-        assert found is not None
-        expected = predictor.predict(inputs, as_pandas=False)
-        np.testing.assert_allclose(found(inputs), expected, rtol=0.0, atol=inference.TOLERANCE)
-        assert np.std(expected) > 1e-6
+    whole = short_way(predictor, COLUMNS)
+    assert whole is not None and len(whole.bases) == 4
+    answers = []
+    for base in whole.bases:
+        answers.append(predictor.predict(inputs, model=base.name, as_pandas=False))
+        np.testing.assert_allclose(ShortWay((base,))(inputs), answers[-1], rtol=0.0, atol=inference.TOLERANCE)
+        assert np.std(answers[-1]) > 1e-6
+    np.testing.assert_allclose(whole(inputs), np.mean(answers, axis=0), rtol=0.0, atol=inference.TOLERANCE)
     assert isinstance(fastest(predictor, COLUMNS), ShortWay)
 
 
@@ -57,7 +55,7 @@ def test_a_model_of_another_kind_or_with_another_answer_is_asked_the_long_way(
     predictor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = model_input(build_features(BARS), SYMBOLS)
-    expected = predictor.predict(inputs, as_pandas=False)
+    expected = inference.average(predictor, inputs)
 
     def slightly_wrong(model: Any) -> Any:
         return lambda values: model.model.predict(values) + 1e-6

@@ -102,7 +102,7 @@ def test_a_failure_after_the_first_horizon_removes_what_was_trained(tmp_path: Pa
 def test_a_model_that_autogluon_skipped_is_an_error() -> None:
     require_models([*EXPECTED_MODELS, "Another"])
     with pytest.raises(TrainingFailed, match=EXPECTED_MODELS[0]):
-        require_models(EXPECTED_MODELS[1:])
+        require_models(["Another"])
 
 
 def test_when_no_ticker_has_enough_rows_all_are_taken_and_the_artifact_is_degraded(tmp_path: Path) -> None:

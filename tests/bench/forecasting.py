@@ -24,7 +24,7 @@ from qbot import artifacts
 from qbot.artifacts import Artifact, model_input, predict_all
 from qbot.features import HISTORY_SESSIONS, build_features, latest_rows
 from qbot.forecast import Batch, forecasts
-from qbot.inference import short_way
+from qbot.inference import average, short_way
 from qbot.limits import MAX_TICKERS, TICKER_COLUMNS_MAX
 from qbot.training_process import run_training
 from qbot.training_types import TrainingRequest, TrainingResult
@@ -48,7 +48,7 @@ def run(quick: bool = False) -> Iterator[str]:
         loaded = {horizon: artifacts.load(done.path, done.sha256) for horizon, done in result.horizons.items()}
         own = {horizon: TabularPredictor.load(str(done.path), verbosity=0) for horizon, done in result.horizons.items()}
         for predictor in own.values():
-            predictor.persist(models="best", max_memory=None)
+            predictor.persist(models="all", max_memory=None)
         yield f"{'':36}{'tickers':>8}{'wall ms':>9}{'CPU ms':>9}   the quickest of {rounds} rounds"
         for count in (500, MAX_TICKERS):
             symbols = SYMBOLS[:count]
@@ -78,7 +78,7 @@ def _compared(
         "features to forecasts": whole,
         "rows to forecasts": lambda: _issue(rows, asked),
         "base models called directly": lambda: [call() for calls in bare for call in calls],
-        "AutoGluon's own predict": lambda: [each.predict(inputs, as_pandas=False) for each in own.values()],
+        "AutoGluon's own predict": lambda: [average(each, inputs) for each in own.values()],
     }
     assert len(_issue(rows, asked).forecasts) == len(symbols) * len(asked)
     took = {name: _quickest(way, rounds) for name, way in ways.items()}
@@ -103,7 +103,7 @@ def _issue(rows: pd.DataFrame, asked: dict[int, Artifact]) -> Batch:
 
 
 def _bare(predictor: Any, inputs: pd.DataFrame) -> list[Callable[[], object]]:
-    """Calls of the libraries' own objects on arrays made beforehand, of every base model that has a weight."""
+    """Calls of the libraries' own objects on arrays made beforehand, of every base model."""
     trainer, calls = predictor._trainer, []
     way = short_way(predictor, list(inputs))
     assert way is not None, "no artifact of QBot's"
