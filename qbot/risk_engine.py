@@ -151,7 +151,7 @@ BREAKERS = (
     Breaker(
         "rejected_orders", limits.REJECTED_IN_A_ROW_MAX,
         lambda seen: seen.rejected_in_a_row,
-        "orders in a row that the venue rejected",
+        "orders in a row that the venue rejected, a human's own left out",
         "See in the intents why, and clear it up with the broker.",
     ),
     Breaker(

@@ -16,7 +16,7 @@ from qbot.risk_engine import Trip
 from qbot.store import locks
 from qbot.store.ledger import CLOSED, REJECTED, SENT
 from qbot.store.tables import breakers, intents, orders, risk_log, risk_state, trades
-from qbot.types import RiskReport
+from qbot.types import RiskReport, Source
 
 Row = Mapping[str, Any]
 Span = tuple[datetime, datetime]
@@ -158,9 +158,16 @@ def begin_anew(connection: Connection, at: datetime) -> None:
 
 
 def rejections(connection: Connection, since: datetime, count: int) -> list[bool]:
-    """Of the last orders that were sent after `since`, oldest first, whether the venue rejected them."""
+    """Of the last orders that were sent after `since`, oldest first, whether the venue rejected them.
+
+    A human's own are left out: they see the refusal themselves, and it says nothing of what QBot does by itself.
+    """
     refused = sa.or_(intents.c.status == REJECTED, orders.c.status == "rejected")
-    sent = sa.and_(intents.c.status.in_((REJECTED, SENT, CLOSED)), intents.c.created_at > since)
+    sent = sa.and_(
+        intents.c.status.in_((REJECTED, SENT, CLOSED)),
+        intents.c.created_at > since,
+        intents.c.source.not_in((Source.MANUAL, Source.EMERGENCY)),
+    )
     # Marked as rejected too: what never went out, and what the venue had no time for.
     error = sa.func.coalesce(intents.c.error, "")
     unsent = sa.or_(error.startswith("not sent"), error.startswith("HTTP 429"))
