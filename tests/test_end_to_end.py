@@ -5,6 +5,7 @@ What happens when a process dies is asked by the chaos round, `tests/chaos/test_
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -41,6 +42,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
 
 def status(whole: Whole, wanted: BackendStatus, timeout_s: float = 90.0) -> None:
     wait_until(lambda: whole.value(keys.AUTOTRADING_BACKEND_STATUS) is wanted, f"{wanted}", timeout_s, every_s=0.3)
+
+
+def acted_upon(whole: Whole, said: str) -> None:
+    """Wait until this word of `autotrading:status` was looked at, and the stop is finished.
+
+    The DEL before it stops as well, so the board tells nothing. A start that is seen at the same look as a stop counts
+    for nothing, and on a busy machine a look may take seconds.
+    """
+    wanted = [(hashlib.sha256(said.encode()).hexdigest(), False)]
+    query = "SELECT seen->>'status', stopping FROM switch"
+    wait_until(lambda: whole.rows(query) == wanted, f"{said} is acted upon", 60, every_s=0.3)
 
 
 def no_order_twice_and_books_agree(whole: Whole) -> None:
@@ -134,6 +146,7 @@ def test_del_stops_trading_and_leaves_the_protection_resting(whole: Whole) -> No
     whole.cli("DEL", keys.AUTOTRADING_ENABLED.name)
     whole.cli("SET", keys.AUTOTRADING_STATUS.name, "STOPPED")
     status(whole, BackendStatus.STOPPED)
+    acted_upon(whole, "STOPPED")
     assert whole.value(keys.AUTOTRADING_SESSION_ACTIVE) is None
     assert whole.value(keys.AUTOTRADING_STOPPED_AT) is not None
     assert whole.value(keys.TRADING_SETTINGS).enabled is False
