@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from qbot import audit
-from qbot.cli_stop import Reached, runtime_of, settings_of
+from qbot.cli_stop import ask_who_answers, runtime_of, settings_of
 from qbot.console import installation
+from qbot.errors import StoreUnavailable
 from qbot.log import quiet
 from qbot.store.audit import Trail
 
@@ -36,7 +37,11 @@ def explain(
     """
     quiet()
     chosen = installation.choose(demo)
-    rt = runtime_of(settings_of(chosen), chosen, Reached(postgres=True, redis=True))
+    values = settings_of(chosen)
+    reached = ask_who_answers(values)
+    if not reached.postgres:  # by itself a connection would wait for a frozen server several times over
+        raise StoreUnavailable(f"Postgres: {reached.why['Postgres']}")
+    rt = runtime_of(values, chosen, reached)
     found = audit.look(rt.engine, asked)
     if found is None:
         typer.echo(f"Nothing with the id {asked} is recorded in {chosen.name}.", err=True)

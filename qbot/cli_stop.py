@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import getpass
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -39,10 +39,11 @@ console = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True)
 class Reached:
-    """Who answered. The broker is asked in any case."""
+    """Who answered, and why not. The broker is asked in any case."""
 
     postgres: bool
     redis: bool
+    why: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def blocked(self) -> bool:
@@ -82,7 +83,8 @@ def stop(
     console.print(f"[bold]{WORDS[kind]}[/bold]. This is {found.name}, trading at {where(values)}.")
     if not yes:
         typer.confirm("Go on?", abort=True)
-    reached = Reached(False, False) if broker_only else _reach(values)
+    unasked = Reached(False, False, dict.fromkeys(("Postgres", "Redis"), "not asked"))
+    reached = unasked if broker_only else ask_who_answers(values)
     rt = runtime_of(values, found, reached)
     action = EmergencyAction(
         action=kind, reason=f"`qbot stop` by {getpass.getuser()}", timestamp=clock.wall_now(), session_id="terminal",
@@ -136,15 +138,16 @@ def runtime_of(values: Settings, found: installation.Installation, reached: Reac
     return Runtime(values, connect(values), make_engine(values.postgres_url), market=market)
 
 
-def _reach(values: Settings) -> Reached:
+def ask_who_answers(values: Settings) -> Reached:
     """Who answers within a moment; asked at once, for a stop does not wait for the one after the other."""
     answered: set[str] = set()
+    why = dict.fromkeys(("Postgres", "Redis"), f"no answer within {limits.STOP_PROBE_S:.0f} s")
 
     def ask(name: str, question: Callable[[], object]) -> None:
         try:
             question()
         except (sa.exc.SQLAlchemyError, QBotError) as error:
-            console.print(f"      {name} cannot be used: {type(error).__name__}", style="yellow")
+            why[name] = f"cannot be used ({type(error).__name__})"
         else:
             answered.add(name)
 
@@ -160,12 +163,12 @@ def _reach(values: Settings) -> Reached:
         thread.start()
     for thread in asked:
         thread.join(limits.STOP_PROBE_S)
-    return Reached("Postgres" in answered, "Redis" in answered)
+    return Reached("Postgres" in answered, "Redis" in answered, dict(why))
 
 
 def _tell_reached(reached: Reached) -> None:
     for name, there in (("Postgres", reached.postgres), ("Redis", reached.redis)):
-        console.print(f"      {name:<9} {'answers' if there else '[yellow]does not answer: left out[/yellow]'}")
+        console.print(f"      {name:<9} {'answers' if there else f'[yellow]{reached.why[name]}: left out[/yellow]'}")
 
 
 def _show_rest(broker: Broker) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from qbot import cli_account, cli_explain
+from qbot import cli_account, cli_explain, limits
 from qbot.cli import app
 from qbot.console.installation import Installation
+from qbot.errors import StoreUnavailable
 from qbot.session import Switch
 from qbot.store import state, tables
 from qbot.store.engine import transaction
@@ -115,6 +117,17 @@ def test_an_order_is_explained_for_humans_and_for_machines(here: World) -> None:
     body: dict[str, Any] = json.loads(run("explain", "qbot-c1-AAPL-buy", "--json").output)
     assert body["order"]["symbol"] == "AAPL"
     assert "forecast" in body["missing"]
+
+
+def test_a_postgres_that_is_frozen_is_told_within_seconds(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        values = here.rt.settings.model_copy(update={"postgres_port": frozen.getsockname()[1]})
+        monkeypatch.setattr(cli_explain, "settings_of", lambda _found: values)
+        monkeypatch.setattr(limits, "STOP_PROBE_S", 0.2)
+        done = run("explain", "nothing")
+    assert isinstance(done.exception, StoreUnavailable)
+    assert "no answer within 0 s" in str(done.exception)
 
 
 def test_an_order_made_elsewhere_is_explained_in_full(here: World) -> None:

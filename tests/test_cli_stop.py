@@ -68,13 +68,15 @@ def test_close_all_needs_nothing_but_the_broker_and_says_who_does_not_know(holdi
     assert (holding.positions(), holding.resting()) == ({}, [])
     assert done.returncode == 1
     assert "Neither Postgres nor Redis knows" in done.stderr
+    reached = [line.split()[0] for line in done.stderr.splitlines() if "left out" in line or "cannot be used" in line]
+    assert reached == ["Postgres", "Redis"]  # each is named once
     assert holding.reconcile().drift == {}
 
 
 def test_broker_only_asks_nobody_else(holding: World) -> None:
     done = run(holding, "--close-all", "--yes", "--broker-only")
     assert (holding.positions(), holding.resting(), latched(holding)) == ({}, [], False)
-    assert done.returncode == 1
+    assert (done.returncode, done.stderr.count("not asked: left out")) == (1, 2)
 
 
 def test_without_postgres_the_board_tells_of_the_stop(holding: World) -> None:
