@@ -9,12 +9,11 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from qbot import artifacts, forecasting
+from qbot import artifacts, forecasting, training
 from qbot.contract import keys
 from qbot.signals import signals
 from qbot.store import bars, models
 from qbot.store.engine import transaction
-from qbot.training_process import run_training
 from qbot.training_types import TrainingProgress, TrainingRequest, TrainingResult
 from qbot.types import Action
 from tests.support.made_up_market import made_up_bars
@@ -29,8 +28,8 @@ EAGER = replace(
 def one_horizon(
     history: pd.DataFrame, request: TrainingRequest, tell: Callable[[TrainingProgress], None], limit_s: float
 ) -> TrainingResult:
-    """The real training in its child process, of one horizon."""
-    return run_training(history, replace(request, horizons=(15,)), tell, limit_s)
+    """The real training, of one horizon; in this process, and with time enough for a busy machine."""
+    return training.train(history, replace(request, horizons=(15,), seconds_per_horizon=200), tell)
 
 
 @pytest.mark.timeout(300)
