@@ -14,13 +14,14 @@ import pytest
 import sqlalchemy as sa
 
 from qbot import clock, deviation, drift, forecasting, limits, maturing, pipeline
+from qbot.calibration import width_factor
 from qbot.contract import keys
 from qbot.contract.payloads_backend import AlertType
 from qbot.contract.payloads_ml import TrainingTrigger
 from qbot.errors import TrainingFailed
 from qbot.forecast import matured
 from qbot.skill import Metrics
-from qbot.store import bars, models, tables
+from qbot.store import bars, deviations, models, tables
 from qbot.store import maturing as store
 from qbot.store.engine import transaction
 from qbot.training_types import ArtifactRecord, HorizonResult, TrainingProgress, TrainingRequest, TrainingResult
@@ -65,8 +66,8 @@ def stand(world: World, at: datetime, *, artifact_id: str = "a15", reference: in
 
 
 def forecast(issued: datetime, symbol: str = "AAPL", horizon: int = 15, return_pct: float = 0.001,
-             artifact_id: str = "a15") -> Forecast:  # fmt: skip
-    low, high = return_pct - 0.01, return_pct + 0.01
+             artifact_id: str = "a15", half: float = 0.01) -> Forecast:  # fmt: skip
+    low, high = return_pct - half, return_pct + half
     name = f"{symbol}:{horizon}:{issued:%Y%m%dT%H%M%S}"
     return Forecast(name, symbol, horizon, issued, 100.0, return_pct, low, high, 0.6, artifact_id, True)
 
@@ -195,15 +196,18 @@ def test_the_figures_of_a_day_are_what_they_are_by_hand_in_the_documented_units(
 
 def trade_day(world: World, opening: datetime, size: float, *, naive: float = 1.0, artifact_id: str = "a15",
               horizon: int = 15) -> None:  # fmt: skip
-    """Four forecasts of a day that miss by `size` half widths, and the next morning's look at them.
+    """Four forecasts of a day that miss by `size` half widths of the training, and how they matured.
 
-    `naive`: how far the price moved, in the same unit.
+    `naive`: how far the price moved, in the same unit. The intervals that are served have followed the days before.
     """
+    with transaction(world.engine) as connection:
+        outside = deviations.outside(connection, [artifact_id])[artifact_id]
+    half = 0.01 * width_factor(list(outside.values()))
     number = (opening - OPEN).days
     jitter = 1.0 + 0.01 * (number * 5 % 7)
     for at in (opening + n * 60 * MINUTE for n in range(1, 5)):
         moved, missed = 0.01 * naive * jitter, 0.01 * size * jitter
-        make(world, forecast(at, horizon=horizon, return_pct=moved - missed, artifact_id=artifact_id))
+        make(world, forecast(at, horizon=horizon, return_pct=moved - missed, artifact_id=artifact_id, half=half))
         put(world, ("AAPL", at, 100.0), ("AAPL", at + horizon * MINUTE, 100.0 * (1 + moved)))
     maturing.mature(world.rt, opening + 389 * MINUTE)
 
