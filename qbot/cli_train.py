@@ -168,7 +168,7 @@ def _verdict(row: Row) -> Text:
     mae, naive = metrics["mae"], metrics["naive_mae"]
     better = f"{abs(1.0 - mae / naive):.2%} {'less' if mae < naive else 'more'}" if naive else "not comparable"
     word, style = ("skilled", "bold green") if row["skilled"] else ("no skill", "bold yellow")
-    why = "provably better than no change" if row["skilled"] else "not provably better than no change"
+    why = row["verdict"]["why"]
     use = "in use from now on" if row["standing"] else "not put to use; the one before stays"
     return Text.assemble(
         (f"  {row['horizon_minutes']:>3} min  ", "bold"),

@@ -57,7 +57,7 @@ def test_a_training_is_asked_for_as_by_a_frontend_and_told_in_plain_words(
     (request,) = here.rows(tables.training_requests)
     assert (request["reason"], request["session_id"]) == ("new week", "terminal")
     for part in (
-        "Asked QBot of a test", "waiting for the training worker", "1 horizons trained",
+        "Asked QBot of a test", "waiting for the training worker", "15 min refused: only 0 unseen days",
         "Trained on 1 rows of 1 tickers",
         "15 min  off by 0.4000 USD on average over 12 days it never saw", "by 0.4100 USD (2.44% less): no skill",
         "in use from now on",
