@@ -42,19 +42,18 @@ from tests.support.calibrations import calibration
 from tests.support.runtime import CONFIG, TICKERS, World, quote_of
 from tests.test_promotion import EVEN, GOOD, days
 
-EAGER = replace(CONFIG, buy_threshold_pct=0.0001, ml_confidence_threshold=0.0)
+EAGER = replace(CONFIG, buy_threshold_pct=0.0001, ml_confidence_threshold=0.0, use_technical_analysis=False)
 LOST = tuple(-gain for gain in GOOD)
 JUDGED = ("INFO", "New models were judged")
 
 
 class Predictor:
-    """Stands in for AutoGluon's: the same return for every row."""
+    """Stands in for what `inference.fastest` makes of AutoGluon's: the same return for every row."""
 
     def __init__(self, returns: float = 0.001) -> None:
         self.returns = returns
 
-    def predict(self, rows: pd.DataFrame, *, as_pandas: bool) -> npt.NDArray[np.float64]:
-        assert not as_pandas
+    def __call__(self, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
         return np.full(len(rows), self.returns)
 
 
