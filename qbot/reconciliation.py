@@ -71,6 +71,9 @@ def reconcile(desk: Desk, at: datetime) -> Books:
     for order in desk.broker.open_orders():
         if order.broker_order_id not in orders:
             orders[order.broker_order_id] = replace(order, parent_id=parents.get(order.broker_order_id))
+    for order_id, order in orders.items():
+        if order.parent_id is None and order.replaces is not None:  # a human changed a leg: it is still one
+            orders[order_id] = replace(order, parent_id=parents.get(order_id) or parents.get(order.replaces))
     for gone in sorted(believed_open.keys() - orders.keys()):
         found = desk.broker.order_by_client_id(believed_open[gone]["client_order_id"])
         if found is not None:

@@ -407,4 +407,5 @@ def test_a_redis_that_was_down_is_found_again_and_what_was_written_before_counts
 def moved(world: World, server: RedisServer) -> World:
     """The same world with another Redis."""
     rt = world.another(redis_port=server.port)
-    return World(rt, world.place, redis.Redis.from_url(server.admin_url, decode_responses=True), world.wall)
+    board = redis.Redis.from_url(server.admin_url, decode_responses=True)
+    return World(rt, world.place, board, world.wall, world.uptime)

@@ -14,7 +14,6 @@ import pytest
 
 from beat_schedule import ENTRIES
 from qbot import health, portfolio, projections, projections_ml, projections_system
-from qbot.calibration import Calibration
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.contract.payloads_autotrading import BackendStatus
@@ -34,6 +33,7 @@ from qbot.training_types import (
     TrainingResult,
 )
 from qbot.types import Action, Day, Side, Usage
+from tests.support.calibrations import calibration
 from tests.support.values import NOW, account, forecast, position, quote, signal
 
 D = Decimal
@@ -348,11 +348,10 @@ def training() -> TrainingResult:
         mae=0.5, mape=0.4, rmse=0.6, r2=0.01, rows=90, naive_mae=0.5, auc=None, t_statistic=None, p_value=None,
         sessions=5, skilled=False,
     )  # fmt: skip
-    calibration = Calibration(60, 0.0, 0.0, 0.0, 1.0, 1.0, -1.0, 1.0, 0.001, 90, 5)
     record = ArtifactRecord(
         horizon_minutes=60, trained_at=NOW, symbols=("AAPL",), features=("return_1",), models=("LightGBM",),
-        metrics=metrics, calibration=calibration, skilled=False, degraded=False, data_from=NOW, data_to=NOW,
-        test_days=(), fit_rows=1_500, autogluon_version="1",
+        metrics=metrics, calibration=calibration(horizon_minutes=60), skilled=False, degraded=False, data_from=NOW,
+        data_to=NOW, test_days=(), fit_rows=1_500, autogluon_version="1",
     )  # fmt: skip
     return TrainingResult(
         trigger="scheduled", started=NOW, finished=NOW + timedelta(minutes=1), raw_rows=2_000, filtered_rows=1_900,

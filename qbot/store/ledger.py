@@ -190,7 +190,7 @@ def record_orders(connection: Connection, seen: Sequence[BrokerOrder], wall: dat
         return
     # One writer at a time: two that bring the same new order meet at its second unique key, which no upsert arbitrates.
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(locks.ORDERS)))
-    told = [family[order_id] for order_id in sorted(family)]
+    told = _with_parents(connection, [family[order_id] for order_id in sorted(family)])
     known = _sources(connection, told)
     rows = [{**_order_row(order), "source": known[order.broker_order_id]} for order in told]
     upsert = insert(orders)
@@ -200,6 +200,30 @@ def record_orders(connection: Connection, seen: Sequence[BrokerOrder], wall: dat
     connection.execute(upsert.on_conflict_do_update(index_elements=key, set_=changed, where=newer), rows)
     _adopt(connection, [row for row in rows if row["source"] != Source.FOREIGN or row["parent_id"]])
     _settle(connection, list(family), wall)
+
+
+def _with_parents(connection: Connection, told: Sequence[BrokerOrder]) -> list[BrokerOrder]:
+    lost = sorted({order.replaces for order in told if order.replaces and order.parent_id is None})
+    query = sa.select(orders.c.broker_order_id, orders.c.parent_id).where(orders.c.broker_order_id.in_(lost))
+    return inherited(told, dict(connection.execute(query).all()) if lost else {})
+
+
+def inherited(told: Sequence[BrokerOrder], recorded: Mapping[str, str | None]) -> list[BrokerOrder]:
+    """What took the place of a leg is its parent's leg too; a flat list tells only what it replaced. Pure.
+
+    `recorded`: parents of orders that are known, by broker's id.
+    """
+    family = {order.broker_order_id: order for order in told}
+    found = []
+    for order in told:
+        parent, at, seen = order.parent_id, order.replaces, {order.broker_order_id}
+        while parent is None and at is not None and at not in seen:
+            seen.add(at)
+            before = family.get(at)
+            parent = recorded.get(at) or (before.parent_id if before else None)
+            at = before.replaces if before else None
+        found.append(replace(order, parent_id=parent))
+    return found
 
 
 def _newer(new: Any) -> sa.ColumnElement[bool]:

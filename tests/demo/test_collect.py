@@ -18,7 +18,7 @@ from qbot.contract.payloads_trading import PortfolioPosition, PositionSide
 from qbot.demo.collect import Collector, group_refusals
 from qbot.demo.snapshot import Phase
 from qbot.demo.view import render
-from qbot.store import ledger, models, report, state
+from qbot.store import ledger, maturing, models, report, state
 from qbot.store.engine import make_engine, transaction
 from qbot.types import Account, BrokerOrder, Fill, Forecast, Side
 from tests.demo.samples import EMPTY, MARKET, WALL, process
@@ -201,7 +201,7 @@ def test_the_sums_of_a_run_leave_out_what_was_before_it(engine: Engine) -> None:
         models.start_training(connection, "t1", "scheduled", MARKET, WALL)
         models.finish_training(connection, "t1", models.SUCCESS, {}, [row], MARKET, WALL)
         models.add_forecasts(connection, [forecast, wrong])
-        models.mature(connection, {"f1": 100.2, "f2": 100.3}, MARKET)
+        maturing.settle(connection, [("f1", 100.2, None), ("f2", 100.3, None)], MARKET)
         found = report.run_record(connection, MARKET, WALL)
         later = report.run_record(connection, MARKET + timedelta(seconds=1), WALL + timedelta(seconds=1))
     assert (found.decisions, found.refused, found.orders, found.fills) == (3, 2, 2, 1)

@@ -20,7 +20,7 @@ from qbot.protection import PREFIX, Attempts, Execution
 from qbot.session import Event, Switch
 from qbot.store import locks, tables
 from qbot.store.account import CANCELED
-from qbot.store.ledger import MINUTE, asked_by, usage_of
+from qbot.store.ledger import MINUTE, asked_by, inherited, usage_of
 from qbot.store.protections import attempts_of, execution_of
 from qbot.store.protocol import ABANDONED, CLOSED, COMMITTED, IN_DOUBT, SENT, UNSETTLED
 from qbot.types import (
@@ -315,7 +315,9 @@ class MemoryLedger:
         if not family:
             return
         self._lock(locks.ORDERS)
-        told = [family[order_id] for order_id in sorted(family)]
+        lost = {order.replaces for order in family.values() if order.replaces and order.parent_id is None}
+        parents = {key: row["parent_id"] for key in lost if (row := self._get(ORDERS, key)) is not None}
+        told = inherited([family[order_id] for order_id in sorted(family)], parents)
         known = self._sources(told)
         for order in told:
             row = {name: getattr(order, name) for name in ORDER_COLUMNS}

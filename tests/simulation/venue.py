@@ -71,6 +71,7 @@ class Order:
     legs: list[Order] = field(default_factory=list)
     group: list[Order] = field(default_factory=list)
     may_split: bool = False
+    replaces: str | None = None
     told: BrokerOrder | None = None
     alone: BrokerOrder | None = None  # as it is told without its family
     due: int = 0  # a fill that is on its way; a later one replaces it
@@ -145,6 +146,7 @@ class Venue:
                 updated_at=moment(order.updated),
                 parent_id=order.parent.id if order.parent else None,
                 order_class=order.order_class,
+                replaces=order.replaces,
                 legs=tuple(self.told(leg) for leg in order.legs if leg.status != "replaced"),
             )
         return order.told
@@ -306,6 +308,7 @@ class Venue:
         new = self._make(client_order_id, order.symbol, order.side, order.rest, order.type, order.tif)
         new.limit_c = price_c if order.limit_c is not None else None
         new.stop_c = price_c if order.stop_c is not None else None
+        new.replaces = order.id
         new.order_class, new.reserve_c = order.order_class, max(order.reserve_c, price_c if order.side == "buy" else 0)
         self._enter(new)
         if rejected:
