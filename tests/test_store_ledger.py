@@ -247,6 +247,19 @@ def test_a_leg_that_comes_alone_has_the_source_of_the_parent_recorded_before(wor
     assert {row["source"] for row in world.rows(tables.orders)} == {"ml_prediction"}
 
 
+def test_what_took_the_place_of_a_leg_is_its_parents_leg_too_however_the_venue_tells_it(world: World) -> None:
+    """A human changes a stop-loss at the venue: as a sale of its own it would seem to sell more than is held."""
+    committed(world, "c1")
+    leg = order(2, side=Side.SELL, parent_id="o1")
+    record(world, replace(order(1), client_order_id="c1", legs=(leg,)))
+    changed = replace(order(3, side=Side.SELL), replaces="o2")
+    record(world, changed)  # alone, as in a flat list
+    record(world, replace(order(4, side=Side.SELL), replaces="o3"), changed)  # once more, both told at once
+    record(world, replace(order(5, side=Side.SELL), replaces="of nobody knows what"))
+    parents = {row["broker_order_id"]: row["parent_id"] for row in world.rows(tables.orders)}
+    assert (parents["o3"], parents["o4"], parents["o5"]) == ("o1", "o1", None)
+
+
 def test_a_fill_is_recorded_once_and_adds_up_to_what_is_held(world: World) -> None:
     fills = [
         Fill("e1", "o1", "AAPL", Side.BUY, Decimal(3), Decimal(100), MID_SESSION),
