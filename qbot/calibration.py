@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from qbot.expected_move import ExpectedMove
+from qbot.types import SLOTS
 
 Array = npt.NDArray[np.float64]
 
@@ -18,6 +19,8 @@ SHARE, WIDE_SHARE = 0.80, 0.95  # of outcomes that the interval, and the wide on
 TRACKING_RATE = 0.1  # a day with 30 instead of 20 of 100 outcomes outside widens the next day's interval by 1 %
 TRACKED_MAX = 2.0  # an interval is at most doubled or halved; beyond that the artifact is no longer to be believed
 LOGIT_MAX = 10.0
+DAY_PARTS = (12, 30, 54, 66, SLOTS)  # slots at which they end: 10:30, 12:00, 14:00, 15:00, 16:00 New York
+PART_ROWS_MIN = 200  # of a part of the day: with fewer its quantile is that of all
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,11 @@ class Calibration:
     """How far one artifact's forecasts can be trusted. Plain numbers, stored as JSON beside the predictor.
 
     P(up) = 1 / (1 + exp(-(lean + slope × predicted / scale))). Both numbers are the fitted ones less what may be
-    chance: the slope less its standard error, and at least 0; the lean shrunk by its own uncertainty (James-Stein).
-    Predictions larger than `ratio_max` × scale were not seen and count as that. The intervals are predicted ±
-    quantile × the expected move of the row: split conformal prediction with normalised scores (Lei et al. 2018).
+    chance: the slope less its standard error, and at least 0; the lean shrunk (James-Stein) by the uncertainty of the
+    days it is from, and by as much again for those to come. Predictions larger than `ratio_max` × scale were not seen
+    and count as that. The intervals are predicted ± quantile × the expected move of the row: split conformal prediction
+    with normalised scores (Lei et al. 2018), one quantile a part of the day (Mondrian: Vovk et al. 2003), since the
+    shape of a day changes with the season.
     """
 
     horizon_minutes: int
@@ -38,8 +43,8 @@ class Calibration:
     scale: float
     ratio_max: float
     move: ExpectedMove
-    quantile: float
-    wide_quantile: float
+    quantiles: tuple[float, ...]
+    wide_quantiles: tuple[float, ...]
     rows: int
     sessions: int
 
@@ -57,7 +62,8 @@ class Calibration:
         self, predicted: Array, rows: pd.DataFrame, factor: float | Array = 1.0, *, wide: bool = False
     ) -> tuple[Array, Array]:
         """Low and high return of the 80 % interval, or of the 95 % one. `factor`: see `width_factor`."""
-        half = (self.wide_quantile if wide else self.quantile) * factor * self.move.of(rows)
+        quantiles = np.array(self.wide_quantiles if wide else self.quantiles)[_parts(rows)]
+        half = quantiles * factor * self.move.of(rows)
         return predicted - half, predicted + half
 
 
@@ -77,21 +83,33 @@ def fit_calibration(
     ratio = np.clip(predicted / scale, -ratio_max, ratio_max)
     lean, lean_error, slope, slope_error = _logit(ratio[moved], actual[moved] > 0, sessions[moved])
     scores = np.abs(actual - predicted) / move.of(rows)
-    quantile, wide_quantile = np.quantile(scores, [SHARE, WIDE_SHARE], method="higher")
+    part = _parts(rows)
     return Calibration(
         horizon_minutes=horizon_minutes,
-        lean=lean * max(0.0, 1.0 - (lean_error / lean) ** 2) if lean else 0.0,
+        lean=lean * max(0.0, 1.0 - 2.0 * (lean_error / lean) ** 2) if lean else 0.0,
         slope=max(slope - slope_error, 0.0),
         slope_fitted=slope,
         slope_error=slope_error,
         scale=scale,
         ratio_max=ratio_max,
         move=move,
-        quantile=float(quantile),
-        wide_quantile=float(wide_quantile),
+        quantiles=_quantiles(scores, part, SHARE),
+        wide_quantiles=_quantiles(scores, part, WIDE_SHARE),
         rows=len(actual),
         sessions=len(set(sessions)),
     )
+
+
+def _parts(rows: pd.DataFrame) -> npt.NDArray[np.intp]:
+    """Which part of the day each row is known in."""
+    slot = np.rint(rows["time_of_day"].to_numpy(dtype=float) * SLOTS)
+    return np.asarray(np.searchsorted(DAY_PARTS, slot), dtype=np.intp)
+
+
+def _quantiles(scores: Array, part: npt.NDArray[np.intp], share: float) -> tuple[float, ...]:
+    counts = np.bincount(part, minlength=len(DAY_PARTS))
+    chosen = (scores[part == at] if counts[at] >= PART_ROWS_MIN else scores for at in range(len(DAY_PARTS)))
+    return tuple(float(np.quantile(each, share, method="higher")) for each in chosen)
 
 
 def width_factor(outside: Sequence[float]) -> float:

@@ -113,6 +113,22 @@ def test_an_interval_holds_its_share_of_calm_and_wild_tickers_at_every_time_of_d
         assert inside[group].mean() == pytest.approx(share, abs=0.025)
 
 
+def test_a_part_of_the_day_that_became_wilder_since_the_training_gets_wider_intervals_alone() -> None:
+    predicted, actual, rows, sessions = sample(1, strength=0.0)
+    late = (rows["time_of_day"] > 66 / SLOTS).to_numpy()
+    found = fit_calibration(15, moves(), predicted, np.where(late, 2.0, 1.0) * actual, rows, sessions)
+    usual = fitted(1, strength=0.0).quantiles
+    assert found.quantiles[-1] == pytest.approx(2.0 * usual[-1], rel=0.1)
+    assert found.quantiles[:-1] == pytest.approx(usual[:-1], rel=1e-9)
+
+
+def test_a_part_of_the_day_with_few_rows_has_the_quantile_of_all() -> None:
+    predicted, actual, rows, sessions = sample(1, strength=0.0)
+    few = np.arange(len(rows)) < 2 * ROWS
+    found = fit_calibration(15, moves(), predicted[few], actual[few], rows[few], sessions[few])
+    assert found.quantiles[0] == found.quantiles[-1] != fitted(1, strength=0.0).quantiles[0]
+
+
 def test_a_row_whose_volatility_is_unknown_gets_the_usual_interval() -> None:
     rows = sample(1, strength=0.0)[2].iloc[[30]]  # about noon
     unknown = rows.assign(**{name: np.nan for name in rows if name != "time_of_day"})

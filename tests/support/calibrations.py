@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from qbot.calibration import Calibration
+from qbot.calibration import DAY_PARTS, Calibration
 from qbot.expected_move import HALF_HOUR, OPENING_SLOTS, VOLATILITIES, ExpectedMove
 from qbot.types import SLOTS
 
@@ -30,8 +30,8 @@ def calibration(**changed: Any) -> Calibration:
             scale=0.001,
             ratio_max=3.0,
             move=ALWAYS_20_BPS,
-            quantile=1.5,
-            wide_quantile=3.0,
+            quantiles=(1.5,) * len(DAY_PARTS),
+            wide_quantiles=(3.0,) * len(DAY_PARTS),
             rows=100,
             sessions=5,
         ),
