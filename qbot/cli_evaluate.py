@@ -91,11 +91,12 @@ def show(found: Any) -> None:
     """The verdict of each horizon and the figures that count most."""
     from qbot.evaluation_words import overall, verdict
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 1))  # it fits into 80 columns
     for name in (
-        "horizon", "MAE USD", "no change", "p", "AUC (95 %)", "80 % held", "95 % held", "ECE of P(up)", "Brier skill",
+        "ahead", "MAE\nUSD", "no\nchange", "p", "AUC\n(95 %)", "80 %\nheld", "95 %\nheld", "ECE of\nP(up)",
+        "Brier\nskill",
     ):  # fmt: skip
-        table.add_column(name, justify="left" if name == "horizon" else "right")
+        table.add_column(name, justify="left" if name == "ahead" else "right", no_wrap=True)
     for each in found.horizons:
         table.add_row(*_cells(each))
     console.print(table)
