@@ -28,11 +28,10 @@ class Calibration:
     """How far one artifact's forecasts can be trusted. Plain numbers, stored as JSON beside the predictor.
 
     P(up) = 1 / (1 + exp(-(lean + slope × predicted / scale))). Both numbers are the fitted ones less what may be
-    chance: the slope less its standard error, and at least 0; the lean shrunk (James-Stein) by the uncertainty of the
-    days it is from, and by as much again for those to come. Predictions larger than `ratio_max` × scale were not seen
-    and count as that. The intervals are predicted ± quantile × the expected move of the row: split conformal prediction
-    with normalised scores (Lei et al. 2018), one quantile a part of the day (Mondrian: Vovk et al. 2003), since the
-    shape of a day changes with the season.
+    chance: the slope less its standard error, and at least 0; the lean shrunk by its own uncertainty (James-Stein).
+    Predictions larger than `ratio_max` × scale were not seen and count as that. The intervals are predicted ± quantile ×
+    the expected move of the row: split conformal prediction with normalised scores (Lei et al. 2018), one quantile a
+    part of the day (Mondrian: Vovk et al. 2003), since the shape of a day changes with the season.
     """
 
     horizon_minutes: int
@@ -86,7 +85,7 @@ def fit_calibration(
     part = _parts(rows)
     return Calibration(
         horizon_minutes=horizon_minutes,
-        lean=lean * max(0.0, 1.0 - 2.0 * (lean_error / lean) ** 2) if lean else 0.0,
+        lean=lean * max(0.0, 1.0 - (lean_error / lean) ** 2) if lean else 0.0,
         slope=max(slope - slope_error, 0.0),
         slope_fitted=slope,
         slope_error=slope_error,
