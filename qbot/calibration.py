@@ -29,9 +29,9 @@ class Calibration:
 
     P(up) = 1 / (1 + exp(-(lean + slope × predicted / scale))). Both numbers are the fitted ones less what may be
     chance: the slope less its standard error, and at least 0; the lean shrunk by its own uncertainty (James-Stein).
-    Predictions larger than `ratio_max` × scale were not seen and count as that. The intervals are predicted ± quantile ×
-    the expected move of the row: split conformal prediction with normalised scores (Lei et al. 2018), one quantile a
-    part of the day (Mondrian: Vovk et al. 2003), since the shape of a day changes with the season.
+    Predictions larger than `ratio_max` × scale were not seen and count as that. The intervals are predicted ±
+    quantile × the expected move of the row: split conformal prediction with normalised scores (Lei et al. 2018), one
+    quantile a part of the day (Mondrian: Vovk et al. 2003), since the shape of a day changes with the season.
     """
 
     horizon_minutes: int
