@@ -88,10 +88,10 @@ def _runtime(demo: bool | None) -> Runtime:
 
 
 def _table(horizon: int, rows: list[models.Row]) -> Table:
-    table = Table(
-        "Model", "Trained (UTC)", "On data", "MAE USD", "no change", "MAPE %", "AUC", "Skill", "Verdict",
-        title=f"{horizon} minutes ahead", title_justify="left", box=None, pad_edge=False, padding=(0, 2),
-    )  # fmt: skip
+    table = Table(title=f"{horizon} minutes ahead", title_justify="left", box=None, pad_edge=False, padding=(0, 1))
+    for name in ("Model", "Trained (UTC)", "On data", "MAE USD", "no\nchange", "MAPE %", "AUC", "Skill", "Verdict"):
+        figures = name in ("MAE USD", "no\nchange", "MAPE %", "AUC")  # a cut number is worse than none
+        table.add_column(name, no_wrap=figures, min_width=6 if figures else None)
     for row in rows:
         record = RECORD.validate_python(row["metrics"], strict=False) if "metrics" in row["metrics"] else None
         name = f"[bold]{row['artifact_id']}[/bold]\nstands" if row["standing"] else row["artifact_id"]

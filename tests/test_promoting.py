@@ -349,7 +349,8 @@ def here(three: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def run(*words: str, answer: str = "") -> Result:
-    return CliRunner().invoke(app, ["models", *words], input=answer, env={"COLUMNS": "220"})
+    cli_models.console.width = 220
+    return CliRunner().invoke(app, ["models", *words], input=answer)
 
 
 def by_trial(world: World) -> dict[int, dict[str, Any]]:
