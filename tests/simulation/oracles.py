@@ -316,16 +316,14 @@ class Oracles:
         return Decimal(row["reserved_usd"])
 
     def _past_intents(self, day: str, at: int) -> Decimal:
-        """Fills of the day by legs, by hand at the venue, by what rested overnight: those of before a snapshot."""
-        total = 0
+        """Fills of the day by legs, by hand at the venue, by what rested overnight: those told of before a snapshot."""
+        total, told = 0, at - SECOND - int(self.wire.fills_hidden_s * SECOND)
         for order_id in self.day_orders(day):
             order = self.venue.orders[order_id]
             row = self.store.tables[INTENTS].get(order.client_order_id)
             if row is not None and row["market_day"] == day:
                 continue
-            total += sum(
-                qty * price for when, qty, price in self.fill_log[order_id] if self.begin <= when <= at - SECOND
-            )
+            total += sum(qty * price for when, qty, price in self.fill_log[order_id] if self.begin <= when <= told)
         return Decimal(total) / 100
 
     begin: int = 0  # of the day
