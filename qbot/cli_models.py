@@ -50,6 +50,9 @@ def show(
         mine = [row for row in rows if row["horizon_minutes"] == horizon]
         shown = [row for at, row in enumerate(mine) if everything or at < NEWEST or row["standing"]]
         console.print(_table(horizon, shown))
+        for row in shown:
+            console.print(f"[dim]{row['artifact_id']}[/dim] {_verdict(row)}", soft_wrap=True)
+        console.print()
         if len(shown) < len(mine):
             console.print(f"{len(mine) - len(shown)} older ones: `qbot models --all`.\n")
 
@@ -88,24 +91,23 @@ def _runtime(demo: bool | None) -> Runtime:
 
 
 def _table(horizon: int, rows: list[models.Row]) -> Table:
+    """One row a model; it fits into 80 columns."""
     table = Table(title=f"{horizon} minutes ahead", title_justify="left", box=None, pad_edge=False, padding=(0, 1))
-    for name in ("Model", "Trained (UTC)", "On data", "MAE USD", "no\nchange", "MAPE %", "AUC", "Skill", "Verdict"):
-        figures = name in ("MAE USD", "no\nchange", "MAPE %", "AUC")  # a cut number is worse than none
-        table.add_column(name, no_wrap=figures, min_width=6 if figures else None)
+    for name in ("model", "trained (UTC)", "MAE USD", "no\nchange", "MAPE %", "AUC", ""):
+        table.add_column(name, no_wrap=name not in ("trained (UTC)", ""))
     for row in rows:
         record = RECORD.validate_python(row["metrics"], strict=False) if "metrics" in row["metrics"] else None
-        name = f"[bold]{row['artifact_id']}[/bold]\nstands" if row["standing"] else row["artifact_id"]
-        table.add_row(name, *_measured(record), _skill(row), _verdict(row))
+        name = f"[bold]{row['artifact_id']}[/bold]" if row["standing"] else row["artifact_id"]
+        table.add_row(name, *_measured(record), f"{_skill(row)}, stands" if row["standing"] else _skill(row))
     return table
 
 
 def _measured(record: ArtifactRecord | None) -> tuple[str, ...]:
     if record is None:
-        return ("",) * 6
+        return ("",) * 5
     found = record.metrics
     return (
         f"{record.trained_at:%Y-%m-%d %H:%M}",
-        f"{record.data_from:%Y-%m-%d} to\n{record.data_to:%Y-%m-%d}",
         f"{found.mae:.4f}",
         f"{found.naive_mae:.4f}",
         f"{found.mape:.3f}",

@@ -349,7 +349,7 @@ def here(three: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def run(*words: str, answer: str = "") -> Result:
-    cli_models.console.width = 220
+    cli_models.console.width = 80
     return CliRunner().invoke(app, ["models", *words], input=answer)
 
 
