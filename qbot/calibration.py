@@ -125,7 +125,8 @@ def width_factors(outside: Sequence[float]) -> list[float]:
     bound = math.log(TRACKED_MAX)
     tracked = [0.0]
     for share in outside:
-        tracked.append(min(bound, max(-bound, tracked[-1] + TRACKING_RATE * (share - (1.0 - SHARE)))))
+        step = TRACKING_RATE * (share - (1.0 - SHARE)) if 0.0 <= share <= 1.0 else 0.0  # NaN tells nothing
+        tracked.append(min(bound, max(-bound, tracked[-1] + step)))
     return [math.exp(each) for each in tracked]
 
 

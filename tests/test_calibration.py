@@ -161,3 +161,8 @@ def test_days_that_turned_out_as_forecast_change_nothing() -> None:
 @given(st.lists(st.floats(0.0, 1.0), max_size=200))
 def test_whatever_happens_an_interval_is_at_most_doubled_or_halved(outside: list[float]) -> None:
     assert 1 / TRACKED_MAX - 1e-9 <= width_factor(outside) <= TRACKED_MAX + 1e-9
+
+
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -1.0, 2.0])
+def test_a_share_that_is_none_changes_no_interval(nonsense: float) -> None:
+    assert width_factor([0.5, nonsense]) == width_factor([0.5]) > 1.0
