@@ -20,6 +20,7 @@ TRACKING_RATE = 0.1  # a day with 30 instead of 20 of 100 outcomes outside widen
 TRACKED_MAX = 2.0  # an interval is at most doubled or halved; beyond that the artifact is no longer to be believed
 LOGIT_MAX = 10.0
 DAY_PARTS = (12, 30, 54, 66, SLOTS)  # slots at which they end: 10:30, 12:00, 14:00, 15:00, 16:00 New York
+SLOPE_ERRORS = 2.0  # standard errors taken off the slope: what a model claims to know has to be shown first
 PART_ROWS_MIN = 200  # of a part of the day: with fewer its quantile is that of all
 
 
@@ -28,7 +29,8 @@ class Calibration:
     """How far one artifact's forecasts can be trusted. Plain numbers, stored as JSON beside the predictor.
 
     P(up) = 1 / (1 + exp(-(lean + slope × predicted / scale))). Both numbers are the fitted ones less what may be
-    chance: the slope less its standard error, and at least 0; the lean shrunk by its own uncertainty (James-Stein).
+    chance: the slope is the low end of its 95 % interval, and at least 0; the lean is shrunk by its own uncertainty
+    (James-Stein).
     Predictions larger than `ratio_max` × scale were not seen and count as that. The intervals are predicted ±
     quantile × the expected move of the row: split conformal prediction with normalised scores (Lei et al. 2018), one
     quantile a part of the day (Mondrian: Vovk et al. 2003), since the shape of a day changes with the season.
@@ -86,7 +88,7 @@ def fit_calibration(
     return Calibration(
         horizon_minutes=horizon_minutes,
         lean=lean * max(0.0, 1.0 - (lean_error / lean) ** 2) if lean else 0.0,
-        slope=max(slope - slope_error, 0.0),
+        slope=max(slope - SLOPE_ERRORS * slope_error, 0.0),
         slope_fitted=slope,
         slope_error=slope_error,
         scale=scale,
