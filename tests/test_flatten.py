@@ -42,6 +42,7 @@ class Venue:
     cancelled: list[str] = field(default_factory=list)
     arrived: set[str] = field(default_factory=set)  # orders of ours that came and went
     price: Decimal = PRICE
+    mute: bool = False  # look-ups have no answer
 
     def positions(self) -> list[Position]:
         return [Position(s, q, PRICE, q * PRICE, Decimal(0), self.price) for s, q in sorted(self.held.items()) if q]
@@ -75,6 +76,8 @@ class Venue:
         return self._trade(spec.client_order_id, spec.symbol, spec.side, spec.qty)
 
     def order_by_client_id(self, client_order_id: str) -> BrokerOrder | None:
+        if self.mute:
+            raise BrokerError("no answer")
         if client_order_id in self.arrived:
             return replace(resting(client_order_id, "AAPL"), status="filled")
         return next((order for order in self.orders.values() if order.client_order_id == client_order_id), None)
@@ -371,6 +374,18 @@ def test_a_sale_in_doubt_is_looked_up_so_that_nobody_has_to_wait_for_another_to_
     here.venue.arrived.add("qbot-c1-AAPL-sell")
     assert here.flatten() == "0 positions closed and verified"
     assert (here.intents(), here.waited_s < 1) == ({"AAPL": "closed"}, True)
+
+
+def test_a_doubt_that_cannot_be_looked_up_stays_one_and_keeps_no_other_symbol_from_being_sold() -> None:
+    here = floor(MSFT=3)
+    on_its_way(here, "qbot-c1-AAPL-sell", IntentKind.EXIT, status=IN_DOUBT)
+    here.venue.arrived.add("qbot-c1-AAPL-sell")
+    here.venue.mute = True
+    with pytest.raises(BrokerError, match=r"not verified: .* AAPL"):
+        here.flatten()
+    assert (here.venue.held, here.intents()["AAPL"]) == ({"MSFT": 0}, IN_DOUBT)
+    here.venue.mute = False
+    assert here.flatten() == "0 positions closed and verified"
 
 
 def test_sales_queued_for_the_open_are_not_called_so_while_another_may_come_to_sell_the_same() -> None:
