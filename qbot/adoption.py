@@ -18,7 +18,7 @@ from qbot.desk import Desk
 from qbot.errors import AdoptionRefused
 from qbot.performance import Lot
 from qbot.store import account as accounts
-from qbot.store import ledger, locks, risk, state, trades
+from qbot.store import ledger, locks, order_book, risk, state, trades
 from qbot.store.engine import transaction
 from qbot.types import Account, Activity, Opening, Position, Side
 
@@ -76,7 +76,7 @@ def plan(desk: Desk, engine: Engine) -> Plan:
     with transaction(engine) as connection:
         opening = accounts.opening(connection)
         ours = accounts.net_quantities(connection)
-        believed = ledger.open_orders(connection)
+        believed = order_book.open_orders(connection)
         expected = accounts.expected_cash(connection)
         if expected is not None:  # with what the next reconcile would take over by itself
             expected += sum((one.amount_usd for one in accounts.unrecorded(connection, activities)), Decimal(0))

@@ -20,6 +20,7 @@ from qbot.committing import AUTOMATIC, Order, age, unwanted
 from qbot.desk import Desk
 from qbot.errors import BrokerError, BrokerRejected, OrderInDoubt, QBotError
 from qbot.store import ledger as queries
+from qbot.store import order_book
 from qbot.store.protocol import COMMITTED, DENIED, IN_DOUBT, REJECTED, Ledger
 from qbot.types import BrokerOrder, IntentKind, Side, Source
 
@@ -224,7 +225,7 @@ def _leaves(desk: Desk, resting: Sequence[BrokerOrder], qty: Decimal) -> bool:
 
 def open_entries(connection: Connection, *, automatic_only: bool) -> list[str]:
     """Broker's ids of the entries that the ledger holds for open: what a stop can cancel before it asks the broker."""
-    return queries.open_entries(connection, AUTOMATIC if automatic_only else "")
+    return order_book.open_entries(connection, AUTOMATIC if automatic_only else "")
 
 
 def entries_on_their_way(connection: Connection, wall: datetime, *, automatic_only: bool) -> bool:

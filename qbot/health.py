@@ -15,7 +15,7 @@ from qbot.errors import BrokerError, StoreUnavailable
 from qbot.market.calendar import known_hours
 from qbot.projections_system import Health
 from qbot.runtime import Runtime
-from qbot.store import ledger, models, shown
+from qbot.store import ledger, models, order_book, shown
 from qbot.store.engine import transaction
 
 MEGABYTE = 1024 * 1024
@@ -96,7 +96,7 @@ def _postgres(rt: Runtime) -> Stored | None:
     """None when it does not answer."""
     try:
         with transaction(rt.engine) as connection:
-            trained, resting = models.usable(models.standing_artifacts(connection)), ledger.open_orders(connection)
+            trained, resting = models.usable(models.standing_artifacts(connection)), order_book.open_orders(connection)
             last_fill_at, ticks = ledger.last_fill_at(connection), shown.last_ticks(connection)
             active = sessions.active(connection, rt.wall())
     except StoreUnavailable:

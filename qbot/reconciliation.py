@@ -70,7 +70,8 @@ def reconcile(desk: Desk, at: datetime) -> Books:
     parents = {order_id: row["parent_id"] for order_id, row in believed_open.items()}
     for order in desk.broker.open_orders():
         if order.broker_order_id not in orders:
-            orders[order.broker_order_id] = replace(order, parent_id=parents.get(order.broker_order_id))
+            parent = parents.get(order.broker_order_id)
+            orders[order.broker_order_id] = order if parent == order.parent_id else replace(order, parent_id=parent)
     for order_id, order in orders.items():
         if order.parent_id is None and order.replaces is not None:  # a human changed a leg: it is still one
             orders[order_id] = replace(order, parent_id=parents.get(order_id) or parents.get(order.replaces))

@@ -36,7 +36,7 @@ from qbot.reconciliation import Books
 from qbot.risk import within_trading_hours
 from qbot.runtime import Runtime
 from qbot.session import Switch
-from qbot.store import account, bars, ledger, risk, shown, state, trades
+from qbot.store import account, bars, ledger, order_book, risk, shown, state, trades
 from qbot.store.engine import transaction
 from qbot.types import Quote, TradingConfig, Usage
 
@@ -54,7 +54,7 @@ def books(rt: Runtime, taken: Books) -> None:
     with transaction(rt.engine) as connection:
         last = ledger.recent_fills(connection, limits.TRADES_LOG_MAX)
         contexts = shown.contexts(connection, sorted({row["broker_order_id"] for row in last}))
-        resting = ledger.open_orders(connection)
+        resting = order_book.open_orders(connection)
         prices = bars.newest_closes(connection, sorted({row["symbol"] for row in resting}))
         trips = trades.closed_by(connection, [row["execution_id"] for row in last])
         config = _config(connection)

@@ -28,7 +28,7 @@ from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.errors import QBotError, StackError
 from qbot.runtime import Runtime, runtime
 from qbot.settings import Settings
-from qbot.store import account, ledger
+from qbot.store import account, ledger, order_book
 from qbot.store.engine import transaction
 from qbot.store.locks import STREAM, hold
 from qbot.types import BrokerOrder, Fill
@@ -178,7 +178,7 @@ def record(rt: Runtime, event: dict[str, Any]) -> str | None:
             if account.is_another(connection):
                 logger.warning("event_of_another_account", broker_order_id=order.broker_order_id)
                 return None
-            ledger.record_orders(connection, [order], rt.wall())
+            order_book.record_orders(connection, [order], rt.wall())
             ledger.record_fills(connection, [fill] if fill else [])
         logger.info("trade_update", what=event["event"], symbol=order.symbol, status=order.status)
     except QBotError as error:

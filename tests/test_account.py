@@ -16,7 +16,7 @@ from qbot.errors import AdoptionRefused, BrokerError
 from qbot.exchange import wire
 from qbot.session import Switch
 from qbot.store import account as accounts
-from qbot.store import ledger, state, tables, trades
+from qbot.store import ledger, order_book, state, tables, trades
 from qbot.store.engine import transaction
 from qbot.types import Account, Opening, Source
 from tests.support.exchange import MID_SESSION
@@ -365,7 +365,7 @@ def test_after_a_change_of_account_a_human_takes_the_new_one_over_and_trading_ma
     assert (opening(world).number, len(world.rows(tables.broker_accounts))) == (OTHER_NUMBER, 2)
     with transaction(world.engine) as connection:
         assert ledger.net_quantities(connection) == {"MSFT": Decimal(3)}
-        assert ledger.open_orders(connection) == ledger.unsettled_intents(connection) == []
+        assert order_book.open_orders(connection) == ledger.unsettled_intents(connection) == []
         assert accounts.since(connection) == opening(world).opened_at
         assert [(lot.symbol, lot.qty) for lot in trades.open_lots(connection)] == [("MSFT", 3)]
     assert world.intents()["MSFT buy"] == "abandoned"
@@ -464,5 +464,5 @@ def test_orders_that_still_rest_stay_open_when_positions_are_taken_over(world: W
     world.reconcile()
     assert len(world.resting("sell")) == 2
     with transaction(world.engine) as connection:
-        assert len(ledger.open_orders(connection)) == 2
+        assert len(order_book.open_orders(connection)) == 2
     assert {row["source"] for row in world.rows(tables.orders)} == {Source.ML}

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from qbot import audit, control, pipeline
 from qbot.contract import keys
-from qbot.store import ledger, tables
+from qbot.store import ledger, order_book, tables
 from qbot.store.audit import Trail, checked
 from qbot.store.engine import transaction
 from qbot.types import Source
@@ -375,9 +375,9 @@ def test_what_takes_the_place_of_an_order_of_ours_is_ours_however_often_and_in_w
             replace(first, broker_order_id=f"r{number}", client_order_id=f"x{number}", replaces=before, legs=())
         )
     with transaction(world.engine) as connection:
-        ledger.record_orders(connection, chain[3:], world.wall())
+        order_book.record_orders(connection, chain[3:], world.wall())
         assert order_of_id(connection, "r3") == Source.FOREIGN
-        ledger.record_orders(connection, [chain[2], chain[1], chain[3]], world.wall())
+        order_book.record_orders(connection, [chain[2], chain[1], chain[3]], world.wall())
         assert [order_of_id(connection, f"r{n}") for n in (1, 2, 3)] == [Source.ML] * 3
     found = look(world, "r3")
     assert [one["broker_order_id"] for one in found.way] == ["r3", "r2", "r1", first.broker_order_id]
@@ -395,8 +395,8 @@ def test_orders_that_name_each_other_in_a_circle_belong_to_nobody() -> None:
 
     one = broker_order(broker_order_id="a", replaces="b")
     two = broker_order(broker_order_id="b", replaces="a")
-    assert ledger.asked_by([one, two], {}, {}) == {"a": "foreign", "b": "foreign"}
-    assert ledger.asked_by([one], {}, {"b": "manual"}) == {"a": "manual"}
+    assert order_book.asked_by([one, two], {}, {}) == {"a": "foreign", "b": "foreign"}
+    assert order_book.asked_by([one], {}, {"b": "manual"}) == {"a": "manual"}
 
 
 def test_what_an_order_filled_before_and_after_it_was_replaced_counts_once_in_the_days_volume(world: World) -> None:

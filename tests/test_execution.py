@@ -15,7 +15,7 @@ from qbot import committing, execution, limits, reconciliation
 from qbot.broker import alpaca_wire as wire
 from qbot.broker.alpaca import AlpacaBroker
 from qbot.errors import AlreadyCommitted, BrokerError, StoreUnavailable
-from qbot.store import ledger, state, tables
+from qbot.store import ledger, order_book, state, tables
 from qbot.store.engine import transaction
 from qbot.types import OrderSpec, OrderType, Side, Source, TradingState
 from tests.support.exchange import KEY, SECRET, ManualUptime
@@ -336,7 +336,7 @@ def test_workers_that_record_the_same_orders_at_once_do_not_block_each_other(wor
         try:
             for turn in range(15):
                 with transaction(world.engine) as connection:
-                    ledger.record_orders(connection, seen[::-1] if (number + turn) % 2 else seen, world.wall())
+                    order_book.record_orders(connection, seen[::-1] if (number + turn) % 2 else seen, world.wall())
         except BaseException as error:  # noqa: BLE001  told by the test's own thread
             errors.append(error)
 
@@ -403,7 +403,7 @@ def test_legs_belong_to_their_parent_and_its_source_whatever_tells_of_them_later
         alone = world.rt.broker.order_by_client_id(leg["client_order_id"])
         assert alone is not None and alone.parent_id is None
         with transaction(world.engine) as connection:
-            ledger.record_orders(connection, [alone], world.wall())
+            order_book.record_orders(connection, [alone], world.wall())
     assert legs() == {(parent, "ml_prediction")}
 
 
@@ -413,7 +413,7 @@ def test_a_leg_that_was_told_of_before_its_parent_finds_it_later(world: World) -
     orphan = world.rt.broker.order_by_client_id(world.resting("sell")[0]["client_order_id"])
     assert orphan is not None
     with transaction(world.engine) as connection:
-        ledger.record_orders(connection, [orphan], world.wall())
+        order_book.record_orders(connection, [orphan], world.wall())
     assert [row["source"] for row in world.rows(tables.orders)] == ["foreign"]
     world.send(judged)
     world.reconcile()

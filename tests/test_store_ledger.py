@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from qbot import clock, committing, risk
-from qbot.store import ledger, tables
+from qbot.store import ledger, order_book, tables
 from qbot.store.engine import transaction
 from qbot.types import BrokerOrder, Fill, IntentKind, Proposal, Side, Source, Usage
 from tests.support.exchange import MID_SESSION
@@ -156,7 +156,7 @@ def order(
 
 def record(world: World, *told: BrokerOrder) -> None:
     with transaction(world.engine) as connection:
-        ledger.record_orders(connection, told, world.wall())
+        order_book.record_orders(connection, told, world.wall())
 
 
 def test_usage_reads_today_what_is_unsettled_the_cooldown_and_late_fills_and_nothing_else(world: World) -> None:
@@ -323,7 +323,7 @@ def test_executions_are_known_by_name_from_a_moment_on(world: World) -> None:
 
 def test_nothing_told_is_nothing_written(world: World) -> None:
     with transaction(world.engine) as connection:
-        ledger.record_orders(connection, [], WALL)
+        order_book.record_orders(connection, [], WALL)
         assert ledger.record_fills(connection, []) == 0
         ledger.add_decisions(connection, [])
         ledger.add_intents(connection, [])
@@ -332,7 +332,7 @@ def test_nothing_told_is_nothing_written(world: World) -> None:
 
 def test_orders_are_recorded_by_one_writer_at_a_time(world: World) -> None:
     with ThreadPoolExecutor(1) as pool, transaction(world.engine) as connection:
-        ledger.record_orders(connection, [order(1)], world.wall())
+        order_book.record_orders(connection, [order(1)], world.wall())
         second = pool.submit(record, world, order(2))
         with pytest.raises(TimeoutError):
             second.result(timeout=0.5)

@@ -20,7 +20,7 @@ from qbot.errors import StackError
 from qbot.exchange import wire as venue_wire
 from qbot.runtime import Runtime
 from qbot.settings import Settings
-from qbot.store import ledger, locks, tables
+from qbot.store import locks, order_book, tables
 from qbot.store.engine import transaction
 from tests.chaos import proxy
 from tests.chaos.toxics import Kind, Toxic
@@ -100,7 +100,7 @@ def test_the_answer_to_a_post_that_comes_after_the_fill_takes_nothing_back(world
     assert ledger_state(world)[:4] == ("filled", Decimal(2), [Decimal(2)], "closed")
     assert answer.status == "pending_new"
     with transaction(world.engine) as connection:
-        ledger.record_orders(connection, [answer], world.wall())
+        order_book.record_orders(connection, [answer], world.wall())
     assert ledger_state(world)[:4] == ("filled", Decimal(2), [Decimal(2)], "closed")
 
 

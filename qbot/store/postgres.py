@@ -16,7 +16,7 @@ from qbot.errors import AlreadyCommitted
 from qbot.protection import Attempts, Execution
 from qbot.session import Event, Switch
 from qbot.store import account as accounts
-from qbot.store import engine, ledger, protections, state
+from qbot.store import engine, ledger, order_book, protections, state
 from qbot.store.protocol import Ledger, Row
 from qbot.types import Account, Activity, BrokerOrder, Fill, Opening, Source, Usage
 
@@ -92,7 +92,7 @@ class PostgresLedger:
         return ledger.net_quantities(self.connection)
 
     def record_orders(self, seen: Sequence[BrokerOrder], wall: datetime) -> None:
-        ledger.record_orders(self.connection, seen, wall)
+        order_book.record_orders(self.connection, seen, wall)
 
     def record_fills(self, seen: Sequence[Fill]) -> int:
         return ledger.record_fills(self.connection, seen)
@@ -122,10 +122,10 @@ class PostgresLedger:
         return accounts.last_activity_at(self.connection)
 
     def open_orders(self) -> list[Row]:
-        return ledger.open_orders(self.connection)
+        return order_book.open_orders(self.connection)
 
     def open_entries(self, id_prefix: str) -> list[str]:
-        return ledger.open_entries(self.connection, id_prefix)
+        return order_book.open_entries(self.connection, id_prefix)
 
     def entries_on_their_way(self, begin: datetime, end: datetime, by_hand: Sequence[Source] = ()) -> bool:
         return ledger.entries_on_their_way(self.connection, begin, end, by_hand)
@@ -134,7 +134,7 @@ class PostgresLedger:
         return ledger.last_fill_at(self.connection)
 
     def last_order_at(self) -> datetime | None:
-        return ledger.last_order_at(self.connection)
+        return order_book.last_order_at(self.connection)
 
     def load_switch(self, *, for_update: bool = False) -> Switch:
         return state.load_switch(self.connection, for_update=for_update)

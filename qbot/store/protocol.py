@@ -28,7 +28,7 @@ UNSETTLED = (COMMITTED, IN_DOUBT, SENT)
 class Ledger(Protocol):
     """The ledger and the switch within one transaction: what is written is seen by others once it is committed.
 
-    Each method is documented at the function of the same name in `qbot.store.ledger`,
+    Each method is documented at the function of the same name in `qbot.store.ledger`, `qbot.store.order_book`,
     `qbot.store.account`, `qbot.store.protections` and `qbot.store.state`.
     """
 

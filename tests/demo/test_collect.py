@@ -18,7 +18,7 @@ from qbot.contract.payloads_trading import PortfolioPosition, PositionSide
 from qbot.demo.collect import Collector, group_refusals
 from qbot.demo.snapshot import Phase
 from qbot.demo.view import render
-from qbot.store import ledger, maturing, models, report, state
+from qbot.store import ledger, maturing, models, order_book, report, state
 from qbot.store.engine import make_engine, transaction
 from qbot.types import Account, BrokerOrder, Fill, Forecast, Side
 from tests.demo.samples import EMPTY, MARKET, WALL, process
@@ -85,7 +85,7 @@ def trade_once(engine: Engine) -> None:
     with transaction(engine) as connection:
         ledger.add_decisions(connection, [allowed, *holds])
         ledger.add_intents(connection, [intent])
-        ledger.record_orders(connection, [order(1), leg], WALL)
+        order_book.record_orders(connection, [order(1), leg], WALL)
         ledger.record_fills(connection, [Fill("x1", "o1", "AAPL", Side.BUY, Decimal(10), Decimal("231.12"), MARKET)])
         ledger.record_equity(
             connection, Account(Decimal(100_000), Decimal(100_000), Decimal(97_688), Decimal(1)), MARKET
@@ -118,7 +118,7 @@ def test_a_trade_is_shown_with_its_reason_and_the_rest_with_theirs(engine: Engin
 def test_a_leg_that_is_told_without_its_parent_counts_as_protection(engine: Engine, board: Board) -> None:
     orphan = order(3, side=Side.SELL, order_type="stop", status="held", client_order_id="made-by-the-venue")
     with transaction(engine) as connection:
-        ledger.record_orders(connection, [order(1, client_order_id="by-hand"), orphan], WALL)
+        order_book.record_orders(connection, [order(1, client_order_id="by-hand"), orphan], WALL)
     seen = Collector(EMPTY, lambda: RUNNING, board, engine).collect(Phase.UP)
     assert {each.order_id: each.protective for each in seen.orders} == {"o1": False, "o3": True}
 

@@ -20,7 +20,8 @@ from qbot.protection import PREFIX, Attempts, Execution
 from qbot.session import Event, Switch
 from qbot.store import locks, tables
 from qbot.store.account import CANCELED
-from qbot.store.ledger import MINUTE, asked_by, inherited, usage_of
+from qbot.store.ledger import MINUTE, usage_of
+from qbot.store.order_book import asked_by, inherited
 from qbot.store.protections import attempts_of, execution_of
 from qbot.store.protocol import ABANDONED, CLOSED, COMMITTED, IN_DOUBT, SENT, UNSETTLED
 from qbot.types import (
