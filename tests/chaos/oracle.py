@@ -138,12 +138,28 @@ class Finding:
     what: str
 
 
-def findings(venue: Venue, ledger: Books, posts: Sequence[Post], wall: datetime, settle_s: float) -> list[Finding]:
-    """Everything that does not fit. `settle_s`: how long an intent in doubt may stay so."""
+def compare(
+    engine: Engine, venue: Venue, posts: Sequence[Post], wall: Callable[[], datetime], settle_s: float
+) -> list[Finding]:
+    """Everything that does not fit, while cycles go on: the ledger is read before the venue, and once more after it.
+
+    What an order of ours at the venue needs in the ledger was there before it; what an intent claims of the venue is
+    there by then. So either is compared with the reading that cannot be too early for it.
+    """
+    before = books(engine)
+    venue.look()
+    return findings(venue, before, books(engine), posts, wall(), settle_s)
+
+
+def findings(
+    venue: Venue, ledger: Books, later: Books, posts: Sequence[Post], wall: datetime, settle_s: float
+) -> list[Finding]:
+    """See `compare`. `later`: the ledger after the venue. `settle_s`: how long an intent in doubt may stay so."""
     return sorted(
         {
             *_duplicates(venue, ledger, posts),
             *_lost(venue, ledger, wall, settle_s),
+            *_unintended(venue, later),
             *_while_halted(venue, ledger),
             *_behind(venue, ledger),
         }
@@ -186,7 +202,7 @@ def repeated_by_hand(venue: Venue, manual_orders: Mapping[str, str]) -> list[Fin
 
 
 def _lost(venue: Venue, ledger: Books, wall: datetime, settle_s: float) -> Iterable[Finding]:
-    """Every intent that says so has its order, every order of ours its intent, and no doubt lasts for ever."""
+    """Every intent that says so has its order, and no doubt lasts for ever."""
     placed = {order["client_order_id"]: order for order in venue.orders.values()}
     known = {intent["client_order_id"]: intent for intent in ledger.intents}
     for name, intent in known.items():
@@ -197,13 +213,18 @@ def _lost(venue: Venue, ledger: Books, wall: datetime, settle_s: float) -> Itera
         age_s = (wall - intent["created_at_wall"]).total_seconds()
         if intent["status"] not in (*AT_THE_VENUE, *NOT_AT_THE_VENUE) and age_s > settle_s:
             yield Finding("lost", f"{name} is {intent['status']} after {age_s:.0f} s")
-    for name in placed.keys() - known.keys():
-        if name.startswith(OURS):
-            yield Finding("lost", f"{name} stands at the venue and has no intent")
     for claim in ledger.manual:
         name = claim["outcome"].get("client_order_id")
         if name and name not in known:
             yield Finding("lost", f"the manual order {claim['key']} was accepted and has no intent")
+
+
+def _unintended(venue: Venue, later: Books) -> Iterable[Finding]:
+    """Every order of ours has its intent."""
+    known = {intent["client_order_id"] for intent in later.intents}
+    for name in {order["client_order_id"] for order in venue.orders.values()} - known:
+        if name.startswith(OURS):
+            yield Finding("lost", f"{name} stands at the venue and has no intent")
 
 
 def _while_halted(venue: Venue, ledger: Books) -> Iterable[Finding]:

@@ -190,11 +190,8 @@ class Rounds:
             time.sleep(0.5)
 
     def _findings(self) -> list[Finding]:
-        system = self.system
-        ledger = oracle.books(system.rt.engine)
-        system.venue.look()
-        wall = datetime.now(UTC)
-        found = oracle.findings(system.venue, ledger, list(system.broker_line.posts), wall, SETTLE_S)
+        system, posts = self.system, self.system.broker_line.posts
+        found = oracle.compare(system.rt.engine, system.venue, posts, lambda: datetime.now(UTC), SETTLE_S)
         return [*found, *oracle.repeated_by_hand(system.venue, self.traffic.prefixes)]
 
     def _agrees(self) -> bool:
