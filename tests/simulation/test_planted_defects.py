@@ -8,6 +8,8 @@ from tests.simulation.defects import PLANTED, planted
 from tests.simulation.running import Outcome, play
 
 SEEDS = 150
+# Seeds that have caught what takes long to meet; tried first, and all others when they no longer do.
+RARE = {"drop the lock": 102, "give up by the wall's clock alone": 29}
 
 
 @pytest.mark.parametrize("defect", PLANTED)
@@ -15,7 +17,7 @@ def test_a_planted_defect_is_caught(defect: str, monkeypatch: pytest.MonkeyPatch
     parts, patches, invariants = PLANTED[defect]
     planted(patches, monkeypatch.setattr)
     caught: Outcome | None = None
-    for seed in range(SEEDS):
+    for seed in sorted(range(SEEDS), key=lambda seed: seed != RARE.get(defect)):
         found = play(seed, defects=parts)
         if found.violations:
             caught = found
