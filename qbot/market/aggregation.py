@@ -56,8 +56,8 @@ class Basis(StrEnum):
 class Market:
     """What quotes are judged by. `sessions`: all of the last days; the one that began last counts.
 
-    `last_closes`: of the session before it, USD. `last`: the last accepted quote of a ticker. `trust`: sources, the most
-    trusted first.
+    `last_closes`: of the session before it, USD. `last`: the last accepted quote of a ticker. `trust`: sources, those
+    trusted most first.
     """
 
     now: datetime

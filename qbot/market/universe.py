@@ -1,4 +1,4 @@
-"""The tickers QBot looks at: what is held, configured, picked by Grok and of preferred sectors, minus exclusions. Pure."""
+"""The tickers QBot looks at: held, configured, picked by Grok or of preferred sectors, minus exclusions. Pure."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def dynamic_tickers(
     `held`: also what has an open order.
     """
     never = {_written(symbol) for symbol in excluded}
-    why: dict[str, str] = {symbol: "held, or with an open order" for symbol in sorted(set(held))}
+    why: dict[str, str] = dict.fromkeys(sorted(set(held)), "held, or with an open order")
     left_out: dict[str, str] = {}
     for symbol, reason in _named(configured, picks, preferred_sectors):
         if symbol in why or symbol in left_out:
             continue
         if not TICKER.fullmatch(symbol):
-            left_out[symbol[:12]] = "no ticker"
+            left_out[repr(symbol[:12])] = "no ticker"
         elif symbol in never:
             left_out[symbol] = "excluded"
         elif len(why) >= most:
