@@ -50,6 +50,15 @@ class Settings(BaseSettings):
     allow_live: bool = Field(default=False, description="Live trading needs this, live keys and paper_mode false.")
     embedded_exchange: bool = Field(default=False, description="True when the broker is QBot's own paper exchange.")
 
+    finnhub_api_key: SecretStr = SecretStr("")
+    twelvedata_api_key: SecretStr = SecretStr("")
+    fmp_api_key: SecretStr = SecretStr("")
+    marketstack_api_key: SecretStr = SecretStr("")
+    yfinance: bool = Field(default=True, description="Ask Yahoo, which needs no key.")
+    market_order: str = Field(default="", description="Whom to ask first for market data; see market/plans.py.")
+    market_plans: dict[str, dict[str, int | bool | None]] = Field(
+        default={}, description="What paid plans allow: JSON, by source; see market/plans.py."
+    )
     tickers: str = Field(default="", description="Comma-separated universe; empty: the default, see limits.py.")
     replay_file: Path | None = Field(default=None, description="Parquet of bars to replay; none: the shipped sample.")
     replay_speed: float = Field(default=60.0, gt=0, le=1000)

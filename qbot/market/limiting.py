@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,17 +24,17 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from qbot import clock, limits
 from qbot.contract import keys
 from qbot.errors import BoardUnavailable
+from qbot.market.counting import Counted
 from qbot.market.pace import Pace
-from qbot.market.plans import COUNTED, Plan, Span, period, periods
+from qbot.market.plans import Plan
 from qbot.market.provider import Answer, Fault, ProviderError
-from qbot.store import quotas
-from qbot.store.engine import transaction
-from qbot.store.quotas import Claim, Period
+from qbot.store.quotas import Claim
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)  # until the key changes: then it is another breaker
 PAUSE = timedelta(seconds=limits.DATA_PAUSE_S)
+HOUR_S = 3_600.0  # where a source without a quota says that it is used up, and no more
 AGAIN = (Fault.TRANSIENT, Fault.MINUTE_LIMIT)
 
 
@@ -85,7 +85,8 @@ class Gate:
         pace: Pace | None = None,
     ) -> None:
         self.plan = plan
-        self._client, self._engine, self._wall, self._pause = client, engine, wall, pause
+        self._client, self._wall, self._pause = client, wall, pause
+        self._counted = Counted(plan, engine)
         self._pace = pace or Pace(client, plan, pause)
         fingerprint = hashlib.sha256(f"{key}\n{plan.name}\n{plan.limits}".encode()).hexdigest()[:12]
         self._name = f"{keys.SOURCE_BREAKER}:{plan.source}:{fingerprint}"
@@ -141,11 +142,18 @@ class Gate:
                 raise Closed(self.plan.source, Fault.MINUTE_LIMIT, f"not asked: its turn is in {wait_s:.0f} s")
             answer = self._through(ask)
         except (Closed, BoardUnavailable):
-            self._give_back(claims)
+            self._counted.give_back(claims, self._wall())
             raise
         if isinstance(answer, Answer):
-            self._settle(claims, answer)
+            self._counted.settle(claims, answer.credits, self._wall())
         return answer
+
+    def _reserve(self, symbols: int) -> list[Claim]:
+        claims, refused = self._counted.reserve(symbols, self._wall())
+        if refused is not None:
+            message = f"not asked: the {refused.limit.amount} of this {refused.limit.span} are used up"
+            raise Closed(self.plan.source, Fault.QUOTA, message, refused.renews_at)
+        return claims
 
     def _through(self, ask: Callable[[], T]) -> T:
         """The request itself, which the breaker hears of. An answer that ended early is a failure with an answer."""
@@ -198,7 +206,8 @@ class Gate:
         if error.fault is Fault.AUTH:
             self._close(Hold(Fault.AUTH, FOREVER))
         elif error.fault is Fault.QUOTA:
-            self._close(Hold(Fault.QUOTA, self._use_up(now, error)))
+            renews_at = self._counted.use_up(now)
+            self._close(Hold(Fault.QUOTA, renews_at or now + timedelta(seconds=error.retry_after_s or HOUR_S)))
         elif error.fault is Fault.MINUTE_LIMIT:
             self._close(Hold(Fault.MINUTE_LIMIT, now + timedelta(seconds=_asked_s(error))))
 
@@ -212,63 +221,6 @@ class Gate:
             told = json.dumps({"fault": hold.fault, "until": until.isoformat()})
             self._client.hset(keys.SOURCE_CLOSED, self._name, told)
         log.warning("source_closed", source=self.plan.source, fault=hold.fault, until=until.isoformat())
-
-    # --- the quotas ---------------------------------------------------------------------------------------------------
-
-    def _claims(self, symbols: int) -> list[Claim]:
-        """Of one request, in each period that the vendor may count it in."""
-        now = self._wall()
-        return [
-            Claim(Period(self.plan.source, limit.span, each.begins_at), self.plan.units(limit, symbols), limit.amount)
-            for limit in self.plan.limits
-            if limit.span in COUNTED
-            for each in periods(limit, now)
-        ]
-
-    def _reserve(self, symbols: int) -> list[Claim]:
-        claims = self._claims(symbols)
-        if not claims:
-            return claims
-        with transaction(self._engine) as connection:
-            refused = quotas.reserve(connection, claims, self._wall())
-        if refused is not None:
-            limit = self.plan.of(Span(refused.period.span))
-            assert limit is not None
-            until = period(limit, refused.period.begins_wall).renews_at
-            message = f"not asked: the {limit.amount} of this {limit.span} are used up"
-            raise Closed(self.plan.source, Fault.QUOTA, message, until)
-        return claims
-
-    def _settle(self, claims: Sequence[Claim], answer: Answer) -> None:
-        """What the source counted, where it says so; where it says nothing, what was reserved stands."""
-        if not claims or answer.credits <= 0:
-            return
-        less = [claim._replace(units=claim.units - answer.credits) for claim in claims if answer.credits < claim.units]
-        more = [claim._replace(units=answer.credits - claim.units) for claim in claims if answer.credits > claim.units]
-        if less or more:
-            with transaction(self._engine) as connection:
-                quotas.give_back(connection, less, self._wall())
-                quotas.add(connection, more, self._wall())
-
-    def _give_back(self, claims: Sequence[Claim]) -> None:
-        if claims:
-            with transaction(self._engine) as connection:
-                quotas.give_back(connection, claims, self._wall())
-
-    def _use_up(self, now: datetime, error: ProviderError) -> datetime:
-        """When the quota is renewed that the source says is used up: it does not say which, the shortest is likeliest.
-
-        Without one in the plan: as it says itself, or after an hour.
-        """
-        counted = [limit for limit in self.plan.limits if limit.span in COUNTED]
-        if not counted:
-            return now + timedelta(seconds=error.retry_after_s or 3_600.0)
-        limit = counted[0]
-        found = period(limit, now)
-        claim = Claim(Period(self.plan.source, limit.span, found.begins_at), 0, limit.amount)
-        with transaction(self._engine) as connection:
-            quotas.use_up(connection, [claim], now)
-        return found.renews_at
 
 
 def _is_no_failure(error: BaseException) -> bool:

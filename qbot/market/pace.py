@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 from pyrate_limiter import Rate, RateItem, RedisBucket
@@ -12,7 +12,7 @@ from pyrate_limiter import Rate, RateItem, RedisBucket
 from qbot import clock, limits
 from qbot.contract import keys
 from qbot.errors import BoardUnavailable
-from qbot.market.plans import SPAN_S, Plan
+from qbot.market.plans import SPAN_S, Limit, Plan
 
 JITTER_S = 0.05  # those who waited for the same moment do not all come in it
 
@@ -25,6 +25,18 @@ class _Bucket(RedisBucket):
     def now(self) -> int:
         seconds, micros = self.redis.time()  # type: ignore[misc,unused-ignore]  # of a client that waits
         return int(seconds) * 1_000 + int(micros) // 1_000
+
+
+def _binding(found: Sequence[Limit]) -> list[Limit]:
+    """Without those that another one keeps anyhow, which a bucket does not take."""
+
+    def kept_by(one: Limit, other: Limit) -> bool:
+        """Either the other is the longer and has no more, or the shorter and is the slower."""
+        if SPAN_S[other.span] >= SPAN_S[one.span]:
+            return other.amount <= one.amount
+        return other.amount / SPAN_S[other.span] <= one.amount / SPAN_S[one.span]
+
+    return [one for one in found if not any(kept_by(one, other) for other in found if other is not one)]
 
 
 class Pace:
@@ -42,7 +54,7 @@ class Pace:
     ) -> None:
         self._client, self._plan = client, plan
         self._pause, self._monotonic_s = pause, monotonic_s
-        self._limits = [limit for limit in plan.limits if limit.span in SPAN_S]
+        self._limits = _binding([limit for limit in plan.limits if limit.span in SPAN_S])
         self._rates = [
             Rate(limit.amount, round(SPAN_S[limit.span] * 1_000 * limits.RATE_SLACK)) for limit in self._limits
         ]
