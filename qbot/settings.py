@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, StrictBool, StrictInt, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
     marketstack_api_key: SecretStr = SecretStr("")
     yfinance: bool = Field(default=True, description="Ask Yahoo, which needs no key.")
     market_order: str = Field(default="", description="Whom to ask first for market data; see market/plans.py.")
-    market_plans: dict[str, dict[str, int | bool | None]] = Field(
+    market_plans: Annotated[dict[str, dict[str, StrictInt | StrictBool | None]], NoDecode] = Field(
         default={}, description="What paid plans allow: JSON, by source; see market/plans.py."
     )
     tickers: str = Field(default="", description="Comma-separated universe; empty: the default, see limits.py.")
@@ -80,6 +81,12 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         """One text with several addresses, as an environment has it, into these."""
         return tuple(BETWEEN_URLS.split(value.strip())) if isinstance(value, str) and value.strip() else value or ()
+
+    @field_validator("market_plans", mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        """JSON, as an environment has it. What is none is an invalid setting like any other."""
+        return json.loads(value or "{}") if isinstance(value, str) else value
 
     @property
     def redis_url(self) -> str:

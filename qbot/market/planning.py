@@ -17,7 +17,7 @@ from qbot.market.pacing import Rules, Source, at_once, is_open, rate
 from qbot.market.plans import COUNTED, LIVE, SPAN_S, Limit, Need, Plan, Span
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-NOT_NOW = "its turn comes in a later pass: what is left of the quotas is spread over the time they are for"
+NOT_NOW = "what the quotas allow in a pass goes to what is more urgent or older"
 NOBODY = "no source at hand has it"
 UNKNOWN = "no source that can be asked knows it"
 
