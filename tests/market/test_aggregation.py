@@ -248,6 +248,7 @@ def test_nothing_that_cannot_be_a_price_of_now_gets_through_and_every_quote_is_a
     assert used + len(found.dropped) == len(told)
 
 
+@settings(deadline=None)
 @given(st.permutations(["alpaca", "finnhub", "fmp"]), st.decimals(100, 105, places=1), st.decimals(100, 105, places=1))
 def test_the_order_in_which_they_answer_changes_nothing(order: list[str], first: Decimal, second: Decimal) -> None:
     told = {"alpaca": quote("100"), "finnhub": quote(first, "finnhub"), "fmp": quote(second, "fmp")}

@@ -148,6 +148,7 @@ def test_a_full_pass_over_many_tickers_takes_as_few_requests_as_it_can() -> None
 # --- pacing -----------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2_000), st.integers(1, 300))
 def test_what_passes_take_one_by_one_adds_up_to_what_is_left(left: int, passes: int) -> None:
     taken = sum(Rate(left / passes, number, left).now for number in range(passes))
