@@ -167,6 +167,29 @@ STREAM_TOLD_MAX = 10_000  # executions remembered: more than two days at the ven
 # HTTP towards the broker: (connect, read). Longer than any answer seen, shorter than the emergency interval.
 BROKER_TIMEOUT_S = (3.0, 10.0)
 
+# Market data of several sources. What each vendor allows stands in qbot/market/plans.py.
+FETCH_PASS_S = 300.0  # one pass of fetch_data; market time, as its cadence
+PASS_BUSY_SHARE = 0.8  # of a pass: its last calls are answered before the next one begins
+OPINIONS = 2  # sources asked for the price of a ticker: one alone cannot be told from a lie
+RESERVE_SHARE = 0.1  # of what is left of a quota: for positions and orders that come later in the day
+ASIDE_SHARE = 0.1  # of a quota for news and the like, while a session that needs it for prices still comes
+NEWS_EVERY_S = 3_600.0
+FUNDAMENTALS_EVERY_S = 86_400.0  # they change by the quarter
+QUOTE_BAND_PCT = Decimal("0.01")  # sources that agree: they are minutes apart, in which a liquid share moves 0.3 %
+QUOTE_JUMP_PCT = Decimal("0.10")  # from the last accepted price, by one source alone: halts come before
+SPLIT_TOLERANCE_PCT = Decimal("0.05")  # around the ratio of a split: the price moves on its day as on any other
+CLOSING_PRINT_S = 60  # the closing auction is stamped seconds after the close
+FRESHER_S = 60  # two quotes nearer in time than that are equally fresh
+DATA_TRIES = 3  # of one request to a source, the first counted
+DATA_RETRY_FIRST_S, DATA_RETRY_MAX_S = 0.5, 8.0  # the pause doubles, with jitter; ten tickers still fit into a minute
+DATA_RETRY_AFTER_MAX_S = 65.0  # a minute limit is over after a minute; who asks for more is closed for that time
+DATA_PACE_WAIT_S = 65.0  # so long a request waits for its turn under the limit of a minute
+RATE_SLACK = 1.02  # of the span of a limit: two requests do not take the same way
+RENEWAL_GUARD_S = 120.0  # around the renewal of a quota a call counts in both periods: clocks differ
+DATA_FAILURES_MAX = 5  # in a row, of all workers: then a source is left alone …
+DATA_PAUSE_S = 60.0  # … for this time
+QUOTAS_KEPT_DAYS = 100  # of counted calls, to look back on
+
 assert MAX_DAY_LOSS_PCT < MAX_ROLLING_LOSS_PCT < MAX_DRAWDOWN_PCT < 1, "the shorter the span, the smaller the loss"
 assert HIGH_DRAWDOWN_PCT < MAX_DRAWDOWN_PCT, "positions shrink before entries stop"
 assert 1 - FRESH_SHARE_MIN < DATA_GAP_SHARE_MAX, "positions shrink before entries stop"
@@ -175,5 +198,7 @@ assert SEND_GRACE_S < EXIT_LIFE_S < ABANDON_INTENT_S, "what may still be sent is
 assert NOTIFY_TIMEOUT_S < NOTIFY_LEASE_S, "nobody takes a message from one who is still at it"
 assert NOTIFY_PER_HOUR < NOTIFY_CRITICAL_PER_HOUR
 assert DEVIATION_MEMORY_S >= 16 * DEVIATION_COOLDOWN_S, "where retraining does not help, a month sees four at most"
+assert DATA_RETRY_MAX_S < DATA_RETRY_AFTER_MAX_S <= FETCH_PASS_S * PASS_BUSY_SHARE, "a retry fits into its pass"
+assert QUOTE_MAX_AGE_S >= 3 * FETCH_PASS_S, "a price must survive two late passes"
 assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
 assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, StrictBool, StrictInt, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +51,15 @@ class Settings(BaseSettings):
     allow_live: bool = Field(default=False, description="Live trading needs this, live keys and paper_mode false.")
     embedded_exchange: bool = Field(default=False, description="True when the broker is QBot's own paper exchange.")
 
+    finnhub_api_key: SecretStr = SecretStr("")
+    twelvedata_api_key: SecretStr = SecretStr("")
+    fmp_api_key: SecretStr = SecretStr("")
+    marketstack_api_key: SecretStr = SecretStr("")
+    yfinance: bool = Field(default=True, description="Ask Yahoo, which needs no key.")
+    market_order: str = Field(default="", description="Whom to ask first for market data; see market/plans.py.")
+    market_plans: Annotated[dict[str, dict[str, StrictInt | StrictBool | None]], NoDecode] = Field(
+        default={}, description="What paid plans allow: JSON, by source; see market/plans.py."
+    )
     tickers: str = Field(default="", description="Comma-separated universe; empty: the default, see limits.py.")
     replay_file: Path | None = Field(default=None, description="Parquet of bars to replay; none: the shipped sample.")
     replay_speed: float = Field(default=60.0, gt=0, le=1000)
@@ -71,6 +81,12 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         """One text with several addresses, as an environment has it, into these."""
         return tuple(BETWEEN_URLS.split(value.strip())) if isinstance(value, str) and value.strip() else value or ()
+
+    @field_validator("market_plans", mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        """JSON, as an environment has it. What is none is an invalid setting like any other."""
+        return json.loads(value or "{}") if isinstance(value, str) else value
 
     @property
     def redis_url(self) -> str:

@@ -299,7 +299,12 @@ class Board:
 
 def connect(settings: Settings) -> Board:
     """A board on the configured Redis. Connects at first use; a stalled connection fails instead of hanging."""
-    client = redis.Redis(
+    return Board(client_of(settings))
+
+
+def client_of(settings: Settings) -> redis.Redis:
+    """The client under a board, for QBot's own keys that are no entries of the contract. Answers are bytes."""
+    return redis.Redis(
         host=settings.redis_host,
         port=settings.redis_port,
         username=settings.redis_user,
@@ -310,7 +315,6 @@ def connect(settings: Settings) -> Board:
         health_check_interval=HEALTH_CHECK_S,
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),  # a pooled connection of a dead server
     )
-    return Board(client)
 
 
 @contextmanager

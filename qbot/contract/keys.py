@@ -371,6 +371,10 @@ WRITTEN = "qbot:written"  # hash: key → Stamp of its last write
 TAKEN = "qbot:taken"  # hash: key → when what it shows was taken from the broker, milliseconds since 1970
 PROBE = "qbot:probe"  # written and removed at once, to hear whether the server raises keyspace events
 OWN_WRITES = "qbot:own"  # channel: the name of a key right before QBot writes it; tells its events from a frontend's
+# Of each source of market data, the source's name behind a colon. They may be lost: quotas are counted in Postgres.
+SOURCE_PACE = "qbot:pace"  # sorted set: the calls of the last minute, by all workers
+SOURCE_BREAKER = "qbot:breaker"  # pybreaker's own keys, under the source and a fingerprint of its key
+SOURCE_CLOSED = "qbot:closed"  # hash: breaker → why it is open, and until when
 
 UPDATES = Channel("qbot:updates", TypeAdapter(chan.Update), "Every change of every key.")
 FORECAST_UPDATES = Channel("forecast_updates", TypeAdapter(chan.ForecastUpdate), "Each new forecast.")

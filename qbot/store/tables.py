@@ -519,6 +519,17 @@ training_requests = sa.Table(
     sa.Index("ix_training_requests_waiting", "asked_at_wall", postgresql_where=sa.text("training_id IS NULL")),
 )
 
+source_quotas = sa.Table(
+    "source_quotas",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("span", sa.Text, primary_key=True, comment="day|month"),
+    sa.Column("begins_wall", Time, primary_key=True, comment="begin of the vendor's own day or month"),
+    sa.Column("used", sa.Integer, nullable=False, comment="calls or symbols, as the vendor counts; reserved ones too"),
+    sa.Column("changed_wall", Time, nullable=False),
+    comment="what was used of each source's quota, by all workers and over restarts",
+)
+
 task_ticks = sa.Table(
     "task_ticks",
     metadata,

@@ -1,0 +1,42 @@
+"""Which sources the environment gives keys for, with what their plans allow, and in which order they are asked."""
+
+from __future__ import annotations
+
+from qbot.market.pacing import Rules
+from qbot.market.plans import FREE, Plan, changed, in_order
+from qbot.settings import Settings
+
+
+def key_of(settings: Settings, source: str) -> str:
+    """The key of a source; empty where there is none. Never log it."""
+    held = {
+        "alpaca": settings.alpaca_api_key,
+        "finnhub": settings.finnhub_api_key,
+        "twelvedata": settings.twelvedata_api_key,
+        "fmp": settings.fmp_api_key,
+        "marketstack": settings.marketstack_api_key,
+    }
+    return held[source].get_secret_value() if source in held else ""
+
+
+def plans(settings: Settings) -> tuple[Plan, ...]:
+    """Of every source that can be asked, in the order of asking. Raises ConfigError for a plan or order that is none.
+
+    In a replay the market is the paper exchange's, and nobody else has prices of it.
+    """
+    changes = settings.market_plans
+    in_order(",".join(changes))  # names those that are no sources
+    order = in_order(settings.market_order)
+    known = [changed(FREE[name], changes[name]) if name in changes else FREE[name] for name in order]
+    if settings.embedded_exchange:
+        return tuple(plan for plan in known if plan.source == "alpaca")
+    return tuple(plan for plan in known if _at_hand(settings, plan))
+
+
+def rules(settings: Settings) -> Rules:
+    """How to plan, as the environment says. Raises ConfigError."""
+    return Rules(order=in_order(settings.market_order))
+
+
+def _at_hand(settings: Settings, plan: Plan) -> bool:
+    return settings.yfinance if plan.keyless else bool(key_of(settings, plan.source))
