@@ -28,7 +28,7 @@ from qbot.market.plans import COUNTED, FREE, Need, Plan, Span, in_order
 from qbot.market.reachable import Group, advice, reachable
 from qbot.market.universe import dynamic_tickers
 from qbot.runtime import Runtime
-from qbot.store import account, ledger
+from qbot.store import account, order_book
 from qbot.store.engine import transaction
 
 SHOWN = 12  # tickers named of a group
@@ -228,7 +228,10 @@ def _wanted(rt: Runtime, reached: Reached) -> list[Wanted]:
     urgent: set[str] = set()
     if reached.postgres:
         with transaction(rt.engine) as connection:
-            urgent = {*account.net_quantities(connection), *(row["symbol"] for row in ledger.open_orders(connection))}
+            urgent = {
+                *account.net_quantities(connection),
+                *(row["symbol"] for row in order_book.open_orders(connection)),
+            }
     shown, named = {}, rt.tickers
     if reached.redis:
         snapshot = rt.board.read_many([keys.MARKET_DATA, keys.DYNAMIC_TICKERS])

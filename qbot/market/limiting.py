@@ -107,7 +107,8 @@ class Gate:
             reraise=True,
         )
         try:
-            return tries(self._once, symbols, ask)
+            answer: T = tries(self._once, symbols, ask)
+            return answer
         except Closed:
             raise
         except ProviderError as error:
