@@ -206,7 +206,7 @@ def _listed(text: object) -> list[Any] | Dropped:
     if len(text) > GROK_ANSWER_MAX_CHARS:
         return Dropped.TOO_LONG
     try:
-        answer = from_json(text, cache_strings=False)  # NaN passes here, and costs its candidate alone
+        answer = from_json(text.encode(), cache_strings=False)  # NaN passes here, and costs its candidate alone
     except ValueError:
         return Dropped.NOT_JSON
     listed = answer.get("candidates") if isinstance(answer, dict) and len(answer) == 1 else None
