@@ -236,18 +236,26 @@ def _candidate(element: object, tradable: frozenset[str]) -> tuple[Candidate, li
         return Dropped.NOT_TRADABLE
     if not 1 <= pick.risk_level <= 5:
         return Dropped.RISK_LEVEL
-    numbers: list[float] = []
-    altered: list[Altered] = []
+    numbers: dict[Dropped, float] = {}
     for name, (low, high) in _BOUNDS.items():
         told = getattr(pick, name)
         if not low - ROUNDING <= told <= high + ROUNDING:
             return name
-        numbers.append(min(max(told, low), high) + 0.0)  # -0.0 becomes 0.0
-        altered += [Altered.ROUNDED] * (numbers[-1] != told)
+        numbers[name] = min(max(told, low), high) + 0.0  # -0.0 becomes 0.0
     reason = plain(pick.reason)
+    taken = Candidate(
+        symbol=pick.symbol,
+        score=numbers[Dropped.SCORE],
+        sentiment=numbers[Dropped.SENTIMENT],
+        confidence=numbers[Dropped.CONFIDENCE],
+        expected_return_pct=numbers[Dropped.EXPECTED_RETURN],
+        risk_level=pick.risk_level,
+        reason=reason,
+    )
+    altered = [Altered.ROUNDED for name, number in numbers.items() if number != getattr(pick, name)]
     if reason != pick.reason:
         altered.append(Altered.CUT if len(pick.reason) > GROK_REASON_MAX_CHARS else Altered.CLEANED)
-    return Candidate(pick.symbol, *numbers, pick.risk_level, reason), altered
+    return taken, altered
 
 
 def _wrong(error: ValidationError) -> Dropped:
@@ -257,4 +265,4 @@ def _wrong(error: ValidationError) -> Dropped:
         return Dropped.MISSING
     if first["type"] == "extra_forbidden":
         return Dropped.UNKNOWN
-    return Dropped(first["loc"][0])
+    return Dropped(str(first["loc"][0]))

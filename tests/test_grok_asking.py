@@ -280,6 +280,13 @@ def test_two_who_ask_at_once_make_one_call(world: World, grok: Grok) -> None:
     assert (found, len(grok.got)) == ([Outcome.ANSWERED], 1)
 
 
+def blocked(world: World) -> int:
+    """How many wait for an advisory lock."""
+    with world.engine.connect() as connection:
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        return int(connection.execute(sa.text(waiting)).scalar_one())
+
+
 def test_whoever_counts_the_budget_waits_for_who_is_reserving(world: World, grok: Grok) -> None:
     """A second worker must see what the first one reserved, though that is not committed yet."""
     rt = asking(world, grok, xai_budget_usd_per_day=WORST)
@@ -292,8 +299,7 @@ def test_whoever_counts_the_budget_waits_for_who_is_reserving(world: World, grok
         mine = store.reserve(connection, WORST, "m", rt.market(), rt.wall(), search=False)
         store.failed(connection, mine, "transient", None, None)
         waiting.start()
-        waiting.join(0.5)
-        assert waiting.is_alive()
+        wait_until(lambda: blocked(world) == 1, "the second one at the lock", timeout_s=20)
     waiting.join(30)
     engine.dispose()
     assert found == [Refusal.BUDGET]

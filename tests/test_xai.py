@@ -20,6 +20,7 @@ from qbot.market import xai
 from qbot.market.provider import Fault, ProviderError
 from qbot.market.xai import Reply, Xai, XaiError, cost_usd_of, reply_of
 from qbot.settings import Settings
+from qbot.stack import environment
 from tests.support.servers import free_port
 from tests.support.xai import KEY, Grok, answer, grok_listening, pick, recorded, told
 
@@ -209,7 +210,7 @@ def test_a_silent_server_is_given_up_at_the_deadline_and_its_cost_is_not_known(g
 
 @pytest.mark.parametrize("headers", [False, True], ids=["body", "headers"])
 def test_bytes_that_come_one_by_one_do_not_outlast_the_deadline(grok: Grok, headers: bool) -> None:
-    grok.drip_s, grok.drip_headers = 0.05, headers
+    grok.drip_s, grok.drip_headers = 0.2, headers
     begun = clock.monotonic_s()
     assert fails(Xai(grok.url, KEY, deadline_s=0.5)).cost_usd is None
     assert clock.monotonic_s() - begun < 3
@@ -298,6 +299,12 @@ def test_settings_with_which_it_cannot_be_asked_say_why_without_the_key(values: 
     with pytest.raises(ConfigError, match=said) as caught:
         xai.connect(settings)
     assert KEY not in str(caught.value)
+
+
+def test_processes_that_ask_for_no_data_do_not_get_the_key() -> None:
+    child = environment.of_children(Settings(_env_file=None, xai_api_key=SecretStr(KEY)), None)
+    assert child["QBOT_XAI_API_KEY"] == KEY
+    assert KEY not in environment.without_broker_keys(child).values()
 
 
 def test_with_a_key_it_is_asked_at_its_own_address_by_default() -> None:
