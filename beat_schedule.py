@@ -62,6 +62,7 @@ ENTRIES = (
     Entry("fetch_data", 300, "data", market=True),
     Entry("generate_predictions", 900, "data", market=True),
     Entry("evaluate_predictions", 900, "data", market=True),
+    Entry("refresh_candidates", 300, "data"),  # here, since Grok may take two minutes; asked only when it is due
     # `misc`: cheap and frequent.
     Entry("system_heartbeat", 30, "misc"),
     Entry("update_backend_responses", 30, "misc"),

@@ -172,17 +172,18 @@ def merge(found: Documents) -> TradingConfig:
     )
 
 
-def declined(documents: Stored) -> dict[str, str]:
+def declined(documents: Stored, grok_off: str | None = "has no key here") -> dict[str, str]:
     """What was asked for and has no effect in this version, with the reason, by setting. `documents`: as stored.
+    `grok_off`: why Grok is off, to follow its name; None when it is not.
 
     The documents' own examples ask for some of it: that is no mistake of the settings, and trading goes on.
     """
     strategy, portfolio_settings = documents.get("strategy", {}), documents.get("portfolio", {})
     found = {}
-    if strategy.get("use_grok_signals"):
-        found["use_grok_signals"] = "Grok has no key here: it is off, and gives no signal"
-    if "grok_score_threshold" in strategy:
-        found["grok_score_threshold"] = "Grok has no key here: there are no scores to compare with it"
+    if grok_off and strategy.get("use_grok_signals"):
+        found["use_grok_signals"] = f"Grok {grok_off}: it is off, and gives no signal"
+    if grok_off and "grok_score_threshold" in strategy:
+        found["grok_score_threshold"] = f"Grok {grok_off}: there are no scores to compare with it"
     unheard_of = portfolio.unheard_of(portfolio_settings.get("preferred_sectors", ()))
     if unheard_of:
         found["preferred_sectors"] = f"no sector is called {', '.join(unheard_of)}"

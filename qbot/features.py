@@ -87,14 +87,14 @@ def build_features(
 ) -> pd.DataFrame:
     """One row per bar, by time then symbol: symbol, ts, known_at, close, then the columns of `feature_names`.
 
-    `bars`: symbol, ts (bar start, aware UTC), open, high, low, close, volume. `sentiment`: symbol, time, sentiment.
+    `bars`: symbol, ts (bar start, aware UTC), open, high, low, close, volume. `sentiment`: see `sentiment_as_of`.
     Bars outside the regular session are left out. Raises ValueError for naive times or two bars of one ticker and time.
     """
     grid = to_grid(bars)
     values: dict[str, npt.NDArray[np.float64]] = {}
     for make in (_bar_shape, _returns, _path_features, _session_features):  # one by one: their cubes are large
         values |= {name: cube[grid.cells] for name, cube in make(grid).items()}
-    values["grok_sentiment"] = _sentiment(grid.keys, sentiment)
+    values["grok_sentiment"] = sentiment_as_of(grid.keys, sentiment)
     names = grid.keys["symbol"].to_numpy(dtype=object)
     tickers = {f"ticker_{symbol}": (names == symbol).astype("int8") for symbol in symbols[:TICKER_COLUMNS_MAX]}
     columns = {name: grid.keys[name] for name in grid.keys} | {"close": grid.close[grid.cells]} | tickers
@@ -117,6 +117,25 @@ def label_returns(bars: pd.DataFrame, horizon_minutes: int) -> pd.DataFrame:
     rows["matures_at"] = rows["known_at"] + pd.Timedelta(minutes=horizon_minutes)
     rows["label_return"] = (later / grid.close - 1.0)[grid.cells]
     return rows
+
+
+def sentiment_as_of(rows: pd.DataFrame, sentiment: pd.DataFrame | None) -> npt.NDArray[np.float64]:
+    """The newest sentiment of each row's symbol that was known at the row's `known_at`; NaN where there was none, or
+    none of the last SENTIMENT_MAX_AGE.
+
+    `rows`: symbol and known_at, in the order of that. `sentiment`: symbol, time (from when on it was known, not what it
+    is about), sentiment; in any order. Times are aware UTC.
+    """
+    if sentiment is None or sentiment.empty:
+        return np.full(len(rows), np.nan)
+    told = sentiment.assign(
+        symbol=sentiment["symbol"].astype(str), time=sentiment["time"].astype(rows["known_at"].dtype)
+    ).sort_values("time", kind="stable")
+    merged = pd.merge_asof(
+        rows[["symbol", "known_at"]], told, left_on="known_at", right_on="time", by="symbol", direction="backward",
+        tolerance=SENTIMENT_MAX_AGE,
+    )  # fmt: skip
+    return merged["sentiment"].to_numpy(dtype=float)
 
 
 def latest_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -242,17 +261,6 @@ def _session_features(grid: Grid) -> dict[str, Cube]:
         "vwap_distance": grid.close / vwap - 1.0,
         "time_of_day": np.broadcast_to(over[None, :, None], grid.close.shape),
     }
-
-
-def _sentiment(keys: pd.DataFrame, sentiment: pd.DataFrame | None) -> npt.NDArray[np.float64]:
-    """The newest sentiment of each row's ticker that was there at its known_at."""
-    if sentiment is None or sentiment.empty:
-        return np.full(len(keys), np.nan)
-    known = sentiment.assign(symbol=sentiment["symbol"].astype(str), time=sentiment["time"].astype(keys["ts"].dtype))
-    merged = pd.merge_asof(
-        keys, known.sort_values("time"), left_on="known_at", right_on="time", by="symbol", tolerance=SENTIMENT_MAX_AGE
-    )
-    return merged["sentiment"].to_numpy(dtype=float)
 
 
 def _flat(cube: Cube) -> pd.DataFrame:

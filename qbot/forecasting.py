@@ -13,9 +13,9 @@ from qbot import deviation, limits, projections_ml, promoting, serving, showing_
 from qbot import forecast as stage
 from qbot.calibration import width_factor
 from qbot.errors import TrainingFailed
-from qbot.features import HISTORY_SESSIONS, build_features, latest_rows
+from qbot.features import HISTORY_SESSIONS, SENTIMENT_MAX_AGE, build_features, latest_rows
 from qbot.runtime import Runtime
-from qbot.store import bars, deviations, inputs, models
+from qbot.store import bars, deviations, grok, inputs, models
 from qbot.store.engine import transaction
 from qbot.training_process import run_training
 from qbot.training_types import (
@@ -46,11 +46,12 @@ def forecast(rt: Runtime, now: datetime) -> list[Forecast]:
         standing = models.standing_artifacts(connection)
         history = bars.load(connection, rt.tickers, now - SERVING_SPAN, now - timedelta(minutes=BAR_MINUTES))
         outside = deviations.outside(connection, [row["artifact_id"] for row in standing.values()])
+        sentiment = grok.sentiment(connection, rt.tickers, now - SERVING_SPAN, now)
     loaded = serving.load(rt, standing)
     if not loaded or history.empty:
         return []
     symbols = next(iter(loaded.values())).record.symbols
-    rows = latest_rows(build_features(history, symbols))
+    rows = latest_rows(build_features(history, symbols, sentiment))
     rows = rows[rows["known_at"] >= now - timedelta(seconds=limits.BAR_MAX_AGE_S)].reset_index(drop=True)
     if rows.empty:
         return []
@@ -128,6 +129,7 @@ def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training)
     training_id = f"t{started:%Y%m%dT%H%M%S}"
     with transaction(rt.engine) as connection:
         history = bars.load(connection, rt.tickers, now - TRAINING_SPAN, now - timedelta(minutes=BAR_MINUTES))
+        sentiment = grok.sentiment(connection, rt.tickers, now - TRAINING_SPAN - SENTIMENT_MAX_AGE, now)
         models.fail_abandoned_trainings(connection, started)
         begun = f"{len(history)} bars of {len(rt.tickers)} tickers"
         models.start_training(connection, training_id, trigger, now, started, begun)
@@ -143,6 +145,7 @@ def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training)
         min_rows=limits.TRAINING_MIN_ROWS,
         span_days=TRAINING_SPAN / timedelta(days=1),
         standing=standing,
+        sentiment=tuple(sentiment.itertuples(index=False, name=None)),
     )
     showing_ml.training(rt)
     try:

@@ -9,8 +9,9 @@ from datetime import datetime
 import psutil
 
 from beat_schedule import ENTRIES
-from qbot import clock, limits, projections_system, sessions
+from qbot import clock, grok_asking, limits, projections_system, sessions
 from qbot.contract import keys, kinds
+from qbot.contract.payloads_backend import ServiceStatus
 from qbot.errors import BrokerError, StoreUnavailable
 from qbot.market.calendar import known_hours
 from qbot.projections_system import Health
@@ -55,6 +56,7 @@ def observe(rt: Runtime) -> Health:
         memory_mb=round(sum(_resident(p) for p in processes) / MEGABYTE, 1),
         cpu_pct=psutil.cpu_percent(interval=limits.CPU_SAMPLE_S),
         uptime_s=_uptime_s(processes),
+        grok=stored.grok if stored else ServiceStatus.OFFLINE,
         fallen_silent=tuple(queue for queue in still if any(e.queue == queue and e.name in ticks for e in ENTRIES)),
     )
 
@@ -83,13 +85,16 @@ def _broker(rt: Runtime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What Postgres tells: artifacts that serve, the last fill, open orders, each task's last begin, live sessions."""
+    """What Postgres tells: artifacts that serve, the last fill, open orders, each task's last begin, live sessions,
+    and what came of the last call of Grok.
+    """
 
     models_standing: int
     last_fill_at: datetime | None
     open_orders: int
     ticks: Mapping[str, datetime]
     sessions: tuple[str, ...]
+    grok: ServiceStatus
 
 
 def _postgres(rt: Runtime) -> Stored | None:
@@ -98,10 +103,10 @@ def _postgres(rt: Runtime) -> Stored | None:
         with transaction(rt.engine) as connection:
             trained, resting = models.usable(models.standing_artifacts(connection)), order_book.open_orders(connection)
             last_fill_at, ticks = ledger.last_fill_at(connection), shown.last_ticks(connection)
-            active = sessions.active(connection, rt.wall())
+            active, grok = sessions.active(connection, rt.wall()), grok_asking.status(rt, connection)
     except StoreUnavailable:
         return None
-    return Stored(len(trained), last_fill_at, len(resting), ticks, active)
+    return Stored(len(trained), last_fill_at, len(resting), ticks, active, grok)
 
 
 def _processes() -> list[psutil.Process]:

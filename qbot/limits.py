@@ -158,6 +158,25 @@ NOTIFY_SUMMARY_S = 600.0  # what was held back is told of together, ten minutes 
 NOTIFY_OVERDUE_S = 20.0  # so long nobody did it: the beat task does
 NOTIFY_DIRECT_ATTEMPTS = 3  # without Postgres nothing is remembered: it is tried at once or not at all
 
+# Grok, in wall time.
+GROK_REFRESH_S = 1_500.0  # two tries, five and ten minutes apart, still fit in before an answer is too old
+GROK_EARLY_S = 900.0  # before the open, so that the session begins with an answer
+GROK_AGAIN_S, GROK_AGAIN_MAX_S = 300.0, 3_600.0  # after a failure: each time doubled, since some of them cost money
+GROK_REFUSED_AGAIN_S = 3_600.0  # a wrong key or used-up credits wait for a human; asking costs nothing
+GROK_CONNECT_S, GROK_READ_S = 3.05, 110.0  # the answer comes in one piece, once the model has searched and thought
+GROK_DEADLINE_S = 120.0  # of one call, however slowly its bytes come
+GROK_LEASE_S = 240.0  # whoever asked and has not settled by then is gone
+GROK_BODY_MAX_BYTES = 2_000_000  # with searches, the largest answer seen had 21 kB
+GROK_ANSWER_MAX_CHARS = 65_536  # twenty candidates come to 6,000
+GROK_CANDIDATES_MAX = 20
+GROK_REASON_MAX_CHARS = 200
+GROK_NAMED_MAX = 1_000  # symbols in the question: 3,000 tokens; more would cost more than the answer
+GROK_OUTPUT_TOKENS_MAX = 8_000  # with the thinking; the answer itself takes 1,500
+# Reserved before each call, and counted where its cost is not told. 8,000 tokens out and as many in cost 0.03 USD with
+# grok-4.3; a search is 0.005 USD and brings thousands of tokens in.
+GROK_CALL_MAX_USD, GROK_SEARCH_CALL_MAX_USD = Decimal("0.05"), Decimal("0.50")
+GROK_COST_MAX_USD = Decimal("1000")  # what is told beyond it is a mistake: the day's budget is used up either way
+
 # The trade stream, in wall time.
 STREAM_PING_S = 10.0  # the client's own time-out of an answer, 180 s, is three minutes without a fill
 STREAM_CHECK_S = 15.0  # a fill that REST brought, and the stream not within two of these, is one it lost
@@ -202,3 +221,5 @@ assert DATA_RETRY_MAX_S < DATA_RETRY_AFTER_MAX_S <= FETCH_PASS_S * PASS_BUSY_SHA
 assert QUOTE_MAX_AGE_S >= 3 * FETCH_PASS_S, "a price must survive two late passes"
 assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
 assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"
+assert GROK_CONNECT_S + GROK_READ_S < GROK_DEADLINE_S < GROK_LEASE_S, "nobody asks while another still waits"
+assert GROK_REFRESH_S + 3 * GROK_AGAIN_S < GROK_MAX_AGE_S, "two failures do not make an answer too old"

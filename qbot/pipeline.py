@@ -20,8 +20,10 @@ from qbot import (
     deviation,
     emergency,
     forecasting,
+    grok_asking,
     health,
     inputs,
+    limits,
     manual,
     maturing,
     notifying,
@@ -32,6 +34,7 @@ from qbot import (
     risk_watch,
     sessions,
     showing,
+    showing_grok,
     showing_ml,
     trading,
 )
@@ -47,6 +50,7 @@ from qbot.store.engine import transaction
 log = structlog.get_logger(__name__)
 
 HISTORY = timedelta(days=70)  # bars kept ready for training: about 48 sessions
+EARLY = timedelta(seconds=limits.GROK_EARLY_S)
 
 
 # --- data and forecasts ----------------------------------------------------------------------------------------------
@@ -70,13 +74,21 @@ def fetch_data(rt: Runtime) -> None:
     log.info("fetched", quotes=len(quotes), bars=written)
 
 
+def refresh_candidates(rt: Runtime) -> None:
+    """Grok's picks, asked for while the market is open or about to, where that is due and within the budget."""
+    hours = known_hours(rt.market())
+    if hours is not None and (hours.is_open or hours.next_open - rt.market() <= EARLY):
+        log.info("grok", outcome=grok_asking.refresh(rt, rt.tickers))
+    showing_grok.picks(rt)
+
+
 def generate_predictions(rt: Runtime) -> None:
     """Bars → features → artifacts → forecasts → store and board; then the outcome of those whose time has come."""
     now = rt.market()
     settings = control.sync_settings(rt)
     made = forecasting.forecast(rt, now)
     matured = maturing.mature(rt, now)
-    view = trading.look(rt, settings.config, now)
+    view = trading.look(rt, settings.config, now, grok=grok_asking.picks(rt, rt.tickers))
     showing_ml.forecasts(rt, view.wishes, now)
     showing_ml.outcomes(rt)
     rt.board.publish(keys.FORECAST_UPDATES, projections_ml.forecast_updates(made))
@@ -117,7 +129,9 @@ def trade_bot(rt: Runtime) -> None:
             taken=lambda books: _tell(rt, books),
             protected=lambda done: showing.protected(rt, done),
             pending=lambda: emergency.pending(rt),
-            view=lambda held: trading.look(rt, settings.config, now, held, risk_watch.report(rt, now)),
+            view=lambda held: trading.look(
+                rt, settings.config, now, held, risk_watch.report(rt, now), grok_asking.picks(rt, rt.tickers)
+            ),
         )
         showing.recalled(rt, done.sent.recalled)
         if done.view is not None:

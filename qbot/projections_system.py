@@ -43,6 +43,7 @@ class Health:
     memory_mb: float
     cpu_pct: float
     uptime_s: int
+    grok: ServiceStatus = ServiceStatus.OFFLINE  # by what came of the last call; without a key nobody asks
     fallen_silent: tuple[str, ...] = ()  # of the silent queues, those where somebody has worked before
 
 
@@ -55,7 +56,7 @@ def status(found: Health, wall: datetime, hours: MarketHours | None) -> SystemSt
         fmp_api_active=False,
         marketstack_api_active=False,
         alpaca_api_active=found.broker_answers,
-        grok_api_active=False,
+        grok_api_active=found.grok is ServiceStatus.ACTIVE,
         yfinance_api_active=False,
         twelvedata_api_active=False,
         worker_running=not found.silent_queues,
@@ -87,7 +88,7 @@ def health(found: Health, wall: datetime) -> SystemHealth:
         alpaca_api_status=broker,
         database_status=ServiceStatus.ACTIVE if found.postgres_answers else ServiceStatus.OFFLINE,
         ml_models_status=trained,
-        grok_api_status=ServiceStatus.OFFLINE,
+        grok_api_status=found.grok,
         last_trade_execution=found.last_fill_at,
         pending_orders_count=found.open_orders,
         active_sessions=found.sessions,
@@ -119,7 +120,6 @@ def market_data(
         (keys.MULTI_API_DATA, {symbol: _joined(quote, days.get(symbol, Day())) for symbol, quote in quotes.items()}),
         (keys.MULTI_API_STATS, stats),
         (keys.DYNAMIC_TICKERS, tuple(tickers)),
-        (keys.GROK_CANDIDATES, ()),  # of a source that has no key: nobody proposes anything
     ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from qbot import control, health, reconciliation, showing, showing_ml, trading
+from qbot import control, grok_asking, health, reconciliation, showing, showing_grok, showing_ml, trading
 from qbot.contract import keys
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.errors import BoardUnavailable, QBotError
@@ -55,7 +55,7 @@ def _market_data(rt: Runtime) -> None:
 
 def _forecasts(rt: Runtime) -> None:
     now = rt.market()
-    view = trading.look(rt, control.sync_settings(rt).config, now)
+    view = trading.look(rt, control.sync_settings(rt).config, now, grok=grok_asking.picks(rt, rt.tickers))
     showing_ml.forecasts(rt, view.wishes, now)
 
 
@@ -81,6 +81,7 @@ PARTS: dict[str, Part] = {  # what a human misses most comes first; the session 
     "health": health.show_health,
     "market data": _market_data,
     "forecasts": _forecasts,
+    "Grok's picks": showing_grok.picks,
     "outcomes of forecasts": showing_ml.outcomes,
     "performance": showing.performance,
     "training": showing_ml.training,  # last: `needed` asks for it

@@ -60,6 +60,17 @@ class Settings(BaseSettings):
     market_plans: Annotated[dict[str, dict[str, StrictInt | StrictBool | None]], NoDecode] = Field(
         default={}, description="What paid plans allow: JSON, by source; see market/plans.py."
     )
+    xai_api_key: SecretStr = Field(default=SecretStr(""), description="Of xAI; empty: Grok is off.")
+    xai_url: str = Field(default="https://api.x.ai/v1", description="Base of xAI's API.")
+    xai_model: str = "grok-4.3"
+    xai_search: bool = Field(default=False, description="Grok may search the web and X; dearer by far.")
+    xai_budget_usd_per_day: Decimal = Field(
+        default=Decimal("1.00"), ge=0, le=1000, allow_inf_nan=False, description="Of a UTC day; 0: Grok is off."
+    )
+    xai_call_max_usd: Decimal | None = Field(
+        default=None, gt=0, le=1000, allow_inf_nan=False, description="What one call may cost; none: see limits.py."
+    )
+
     tickers: str = Field(default="", description="Comma-separated universe; empty: the default, see limits.py.")
     replay_file: Path | None = Field(default=None, description="Parquet of bars to replay; none: the shipped sample.")
     replay_speed: float = Field(default=60.0, gt=0, le=1000)

@@ -17,6 +17,7 @@ from qbot import (
     clock,
     configuration,
     control,
+    grok_asking,
     limits,
     portfolio,
     projections,
@@ -192,7 +193,7 @@ def declined(rt: Runtime) -> None:
     """Tell a human, once a change, which settings that were asked for have no effect, and why."""
     with transaction(rt.engine) as connection:
         documents = state.newest_settings(connection).get("documents", {})
-        found = configuration.declined(documents)
+        found = configuration.declined(documents, grok_asking.off(rt))
         state.first_time(connection, DECLINED, DECLINED, rt.wall())
         told = state.known(connection, DECLINED, [DECLINED])[DECLINED]
         if found != told:

@@ -135,7 +135,7 @@ def prepare(bars: pd.DataFrame, request: TrainingRequest) -> Prepared:
     used = sane[sane["symbol"].astype(str).isin(included)]
     if used.empty:
         raise TrainingFailed("no usable bars")
-    rows = build_features(used)
+    rows = build_features(used, (), pd.DataFrame(list(request.sentiment), columns=["symbol", "time", "sentiment"]))
     for name in FEATURES:  # one by one, so that there is never a second copy of all of them
         rows[name] = rows[name].astype("float32")
     rows["session"] = rows["ts"].dt.tz_convert("America/New_York").dt.date

@@ -32,7 +32,8 @@ class StandingArtifact:
 class TrainingRequest:
     """One run. Artifacts go to `folder`/<time of `now`>; a ticker with under `min_rows` usable rows is left out.
 
-    `span_days`: calendar days that the bars were asked for. `standing`: by horizon.
+    `span_days`: calendar days that the bars were asked for. `standing`: by horizon. `sentiment`: symbol, from when on
+    it was known, and the sentiment.
     """
 
     symbols: tuple[str, ...]
@@ -44,6 +45,7 @@ class TrainingRequest:
     horizons: tuple[int, ...] = HORIZONS_MINUTES
     span_days: float | None = None
     standing: dict[int, StandingArtifact] = field(default_factory=dict)
+    sentiment: tuple[tuple[str, datetime, float], ...] = ()
 
     @property
     def run_folder(self) -> Path:

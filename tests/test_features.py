@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbot.features import FEATURES, HISTORY_SESSIONS, build_features, feature_names, label_returns, latest_rows
+from qbot.features import (
+    FEATURES,
+    HISTORY_SESSIONS,
+    SENTIMENT_MAX_AGE,
+    build_features,
+    feature_names,
+    label_returns,
+    latest_rows,
+    sentiment_as_of,
+)
 from qbot.limits import TICKER_COLUMNS_MAX
 from tests.support.leakage import columns_that_know_the_future
 from tests.support.made_up_market import SLOTS, made_up_bars
@@ -157,6 +166,34 @@ def test_the_sectors_return_is_that_of_the_other_tickers_in_it() -> None:
     seen = rows.loc["AAPL", "sector_return_3"]
     pd.testing.assert_series_equal(seen, others[seen.index], check_names=False, check_freq=False)
     assert rows.loc[["XOM", "ZZZ"], ["sector_return_3", "sector_return_12"]].isna().all(axis=None)
+
+
+BEGIN = pd.Timestamp("2025-03-05 14:30", tz="UTC")
+MINUTE = st.integers(0, 3 * 24 * 60).map(lambda minutes: BEGIN + pd.Timedelta(minutes=minutes))
+TOLD = st.tuples(st.sampled_from(["AAA", "BBB"]), MINUTE, st.floats(-1, 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["AAA", "BBB", "CCC"]), MINUTE), min_size=1, max_size=8),
+    st.lists(TOLD, max_size=8),
+)
+def test_a_row_has_the_newest_sentiment_of_its_ticker_that_was_known_by_then_and_no_later_one(
+    asked: list[tuple[str, pd.Timestamp]], told: list[tuple[str, pd.Timestamp, float]]
+) -> None:
+    told = list({(symbol, at): (symbol, at, value) for symbol, at, value in told}.values())  # one a ticker and moment
+    rows = pd.DataFrame(asked, columns=["symbol", "known_at"]).sort_values("known_at").reset_index(drop=True)
+    sentiment = pd.DataFrame(told, columns=["symbol", "time", "sentiment"])
+    found = sentiment_as_of(rows, sentiment)
+    for row, value in zip(rows.itertuples(), found, strict=True):
+        known = {
+            at: each for symbol, at, each in told
+            if symbol == row.symbol and at <= row.known_at and row.known_at - at <= SENTIMENT_MAX_AGE
+        }  # fmt: skip
+        assert (np.isnan(value) and not known) or value == known[max(known)]
+    cut = rows["known_at"].iloc[len(rows) // 2]
+    before = sentiment_as_of(rows[rows["known_at"] <= cut], sentiment[sentiment["time"] <= cut])
+    assert np.array_equal(before, found[: len(before)], equal_nan=True)
 
 
 def test_ticker_columns_are_bounded() -> None:

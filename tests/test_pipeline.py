@@ -570,7 +570,7 @@ TASKS: tuple[Task, ...] = (
     pipeline.reconcile_orders, pipeline.process_manual_orders, pipeline.emergency_handler,
     pipeline.monitor_autotrading_frontend, pipeline.sync_frontend_settings, pipeline.update_backend_responses,
     pipeline.performance_calculator, pipeline.system_heartbeat, pipeline.market_status, pipeline.evaluate_predictions,
-    pipeline.risk_engine, pipeline.send_notifications,
+    pipeline.risk_engine, pipeline.send_notifications, pipeline.refresh_candidates,
 )  # fmt: skip
 # Absent until there is something to tell, or of sources that this version does not have.
 NOT_YET: tuple[Key[Any], ...] = (

@@ -7,7 +7,8 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from qbot.console.installation import Installation
 from qbot.contract import keys
 from qbot.contract.payloads_backend import ServiceStatus
 from qbot.errors import ArtifactError, RollbackRefused
+from qbot.grok import Candidate, Judged
 from qbot.promotion import Trial
 from qbot.signals import signals
 from qbot.skill import Metrics
-from qbot.store import bars, models, standing, tables
+from qbot.store import bars, grok, models, standing, tables
 from qbot.store.engine import transaction
 from qbot.training_types import (
     RECORD,
+    REQUEST,
     ArtifactRecord,
     HorizonResult,
     TrainingProgress,
@@ -45,6 +48,13 @@ from tests.test_promotion import EVEN, GOOD, days
 EAGER = replace(CONFIG, buy_threshold_pct=0.0001, ml_confidence_threshold=0.0, use_technical_analysis=False)
 LOST = tuple(-gain for gain in GOOD)
 JUDGED = ("INFO", "New models were judged")
+
+
+class Sentimental:
+    """A predictor that believes in nothing but sentiment."""
+
+    def __call__(self, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+        return rows["grok_sentiment"].fillna(0.5).to_numpy(dtype=float) / 100.0
 
 
 class Predictor:
@@ -103,7 +113,9 @@ def record(world: World, horizon: int, trial: Trial, trained_at: Any) -> Artifac
 Seen = list[TrainingRequest]
 
 
-def trainer(world: World, *gains: dict[str, tuple[float, ...]], seen: Seen | None = None) -> forecasting.Run:
+def trainer(
+    world: World, *gains: dict[str, tuple[float, ...]], seen: Seen | None = None, predictor: object | None = None
+) -> forecasting.Run:
     """A training that leaves an artifact for the first horizons, which gained so much on its test days."""
 
     def run(
@@ -121,7 +133,7 @@ def trainer(world: World, *gains: dict[str, tuple[float, ...]], seen: Seen | Non
             path.mkdir(parents=True)
             done = record(world, horizon, trial, request.now)
             (path / RECORD_FILE).write_bytes(RECORD.dump_json(done))
-            (path / "predictor.pkl").write_bytes(pickle.dumps(Predictor()))
+            (path / "predictor.pkl").write_bytes(pickle.dumps(predictor or Predictor()))
             found[horizon] = HorizonResult(path, folder_sha256(path), done)
         now = world.wall()
         return TrainingResult(
@@ -233,6 +245,33 @@ def test_forecasts_carry_the_verdict_and_only_the_paper_exchange_trades_on_unpro
     for allowed in (False, True):
         wishes = signals(made, quotes, {}, EAGER, market.market(), allow_unskilled=allowed)
         assert {wish.action for wish in wishes} == {Action.BUY if skilled or allowed else Action.HOLD}
+
+
+def told_by_grok(world: World, symbol: str, sentiment: float, known_at: datetime) -> None:
+    """An answer of Grok's that was known from then on."""
+    found = Judged(known_at, (Candidate(symbol, 0.5, sentiment, 0.5, 0.0, 3, ""),), {}, {})
+    with transaction(world.engine) as connection:
+        call_id = grok.reserve(connection, Decimal("0.05"), "grok-4.3", known_at, known_at, search=False)
+        grok.answered(connection, call_id, found, None, known_at, {})
+
+
+def test_forecasts_and_trainings_know_the_sentiment_that_was_known_and_no_later_one(market: World) -> None:
+    seen: Seen = []
+    now = market.market()
+    bar_closed = now - timedelta(minutes=5)
+    for symbol, sentiment, at in (
+        ("AAPL", 0.8, bar_closed), ("AAPL", -0.8, bar_closed + timedelta(seconds=1)),
+        ("MSFT", 0.9, bar_closed - timedelta(hours=24, seconds=1)), ("UNASKED", 0.1, bar_closed),
+    ):  # fmt: skip
+        told_by_grok(market, symbol, sentiment, at)
+    run = trainer(market, {"over_naive": GOOD}, seen=seen, predictor=Sentimental())
+    forecasting.train(market.rt, now, "scheduled", run)
+    assert [(symbol, sentiment) for symbol, _at, sentiment in seen[0].sentiment] == [
+        ("MSFT", 0.9), ("AAPL", 0.8), ("AAPL", -0.8)
+    ]  # fmt: skip
+    assert REQUEST.validate_json(REQUEST.dump_json(seen[0])).sentiment == seen[0].sentiment
+    made = {one.symbol: one.return_pct for one in forecasting.forecast(market.rt, now)}
+    assert made == pytest.approx({"AAPL": 0.008, "MSFT": 0.005, "SPY": 0.005})
 
 
 # --- artifacts that cannot be used ------------------------------------------------------------------------------------

@@ -99,6 +99,16 @@ def test_a_failure_after_the_first_horizon_removes_what_was_trained(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_row_is_trained_on_the_sentiment_that_was_known_at_its_time(tmp_path: Path) -> None:
+    bars = made_up_bars(SYMBOLS, sessions=10, seed=1)
+    known = sorted(bars["ts"].unique())[100].to_pydatetime() + timedelta(minutes=7)
+    rows = prepare(bars, replace(request_in(tmp_path), sentiment=(("AAA", known, 0.25),))).rows
+    told = rows[rows["grok_sentiment"].notna()]
+    assert set(told["symbol"]) == {"AAA"} and set(told["grok_sentiment"]) == {0.25}
+    assert known <= told["known_at"].min() < known + timedelta(minutes=5)
+    assert prepare(bars, request_in(tmp_path)).rows["grok_sentiment"].isna().all()
+
+
 def test_a_model_that_autogluon_skipped_is_an_error() -> None:
     require_models([*EXPECTED_MODELS, "Another"])
     with pytest.raises(TrainingFailed, match=EXPECTED_MODELS[0]):

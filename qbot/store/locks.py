@@ -23,6 +23,7 @@ EMERGENCY = 7_260_007
 SETTINGS = 7_260_008
 RISK = 7_260_009
 ARTIFACTS = 7_260_010
+GROK = 7_260_011
 TICKS_CLASS = 7_260  # first of two numbers; the second is made from the task's name
 
 

@@ -20,6 +20,7 @@ metadata = sa.MetaData(
 
 Time = sa.DateTime(timezone=True)
 Money = sa.Numeric(20, 6)
+Usd = sa.Numeric(14, 10)  # what calls cost: xAI counts 1e-10 USD
 Shares = sa.Numeric(24, 9)  # the venue sells fractions of a share down to a billionth
 
 bars = sa.Table(
@@ -457,6 +458,51 @@ notifications = sa.Table(
     sa.Index("ix_notifications_owed", "channel", "next_try_wall", postgresql_where=sa.text("outcome IS NULL")),
     sa.Index(None, "channel", "ended_at_wall"),
     comment="which alert is owed to which channel: written with the alert, so that none is lost",
+)
+
+grok_calls = sa.Table(
+    "grok_calls",
+    metadata,
+    sa.Column("call_id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("asked_at", Time, nullable=False),
+    sa.Column("asked_at_wall", Time, nullable=False, index=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("search", sa.Boolean, nullable=False),
+    sa.Column("reserved_usd", Usd, nullable=False, comment="its worst case, which counts while its cost is not known"),
+    sa.Column("cost_usd", Usd, comment="as xAI told; null while or where that is not known"),
+    sa.Column("outcome", sa.Text, comment="answered|unusable, or what failed; null while it is out"),
+    sa.Column("retry_after_s", sa.Float, comment="where xAI said how long to wait"),
+    sa.Column("dropped", JSONB, comment="how much of the answer counts for nothing, by reason"),
+    sa.Column("known_at", Time, comment="when the answer was there; null without a usable one"),
+    sa.Column("known_at_wall", Time),
+    sa.CheckConstraint("reserved_usd > 0 AND cost_usd >= 0", name="usd"),
+    sa.Index(
+        "ix_grok_calls_answered", "known_at_wall", "call_id", postgresql_where=sa.text("known_at_wall IS NOT NULL")
+    ),
+    comment="every call of Grok: what it may spend is counted here, over restarts and for all workers",
+)
+
+grok_candidates = sa.Table(
+    "grok_candidates",
+    metadata,
+    sa.Column("call_id", sa.BigInteger, sa.ForeignKey("grok_calls.call_id"), primary_key=True),
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("rank", sa.Integer, nullable=False, comment="its place in the answer"),
+    sa.Column("known_at", Time, nullable=False, comment="as of the call: no row of features before it may know this"),
+    sa.Column("score", sa.Float, nullable=False),
+    sa.Column("sentiment", sa.Float, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("expected_return_pct", sa.Float, nullable=False),
+    sa.Column("risk_level", sa.Integer, nullable=False),
+    sa.Column("price_usd", sa.Float, comment="the newest close; null where QBot had none of the last minutes"),
+    sa.Column("reason", sa.Text, nullable=False, comment="plain words, for humans to read"),
+    sa.CheckConstraint(
+        "score BETWEEN 0 AND 1 AND sentiment BETWEEN -1 AND 1 AND confidence BETWEEN 0 AND 1 "
+        "AND risk_level BETWEEN 1 AND 5",
+        name="bounds",
+    ),
+    sa.Index(None, "symbol", "known_at"),
+    comment="what of Grok's answers counted; kept, since past sentiment is a feature",
 )
 
 handled = sa.Table(
