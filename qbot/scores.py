@@ -109,9 +109,11 @@ class Bin:
 
 
 def reliability(probability: Array, happened: npt.NDArray[np.bool_], bins: int = CALIBRATION_BINS) -> tuple[Bin, ...]:
-    """Bins of equally many forecasts, by rising probability. Equal probabilities share a bin, so there may be fewer."""
-    edges = np.unique(np.quantile(probability, np.linspace(0.0, 1.0, bins + 1)))
-    at = np.clip(np.searchsorted(edges, probability, side="left") - 1, 0, max(0, len(edges) - 2))
+    """Bins of equally many forecasts, by rising probability. What is promised by many shares a bin, so there may be
+    fewer; two such promises never do.
+    """
+    edges = np.unique(np.quantile(probability, np.linspace(0.0, 1.0, bins + 1)[1:-1]))
+    at = np.searchsorted(edges, probability, side="right")
     count = np.bincount(at)
     promised, came = np.bincount(at, weights=probability), np.bincount(at, weights=happened.astype(float))
     return tuple(

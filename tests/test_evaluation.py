@@ -84,6 +84,16 @@ def test_bins_hold_equally_many_and_the_ece_is_the_mean_distance() -> None:
     assert one == (scores.Bin(0.5, 0.5, 50),) and scores.ece(one) == 0.0
 
 
+def test_two_promises_that_many_share_are_judged_apart() -> None:
+    """Together they would be right on average, and each is wrong."""
+    promised = np.repeat([0.4, 0.6], [45, 55])
+    curve = scores.reliability(promised, promised < 0.5)
+    assert [(each.promised, each.happened, each.count) for each in curve] == [
+        (pytest.approx(0.4), 1.0, 45), (pytest.approx(0.6), 0.0, 55),
+    ]  # fmt: skip
+    assert scores.ece(curve) == pytest.approx(0.6)
+
+
 def test_the_brier_score_is_that_of_sklearn_and_the_constant_has_no_skill_against_itself() -> None:
     random = np.random.default_rng(5)
     probability, up = random.random(100), random.random(100) < 0.5

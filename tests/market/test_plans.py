@@ -45,7 +45,7 @@ def settings(**more: object) -> Settings:
     return Settings(_env_file=None, **more)
 
 
-@pytest.mark.parametrize("plan", FREE.values(), ids=str)
+@pytest.mark.parametrize("plan", FREE.values(), ids=lambda plan: plan.source)
 def test_every_limit_says_where_it_comes_from_and_every_plan_what_a_human_should_know(plan: Plan) -> None:
     assert all(limit.why for limit in plan.limits)
     assert plan.note.endswith(".")
