@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -10,10 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, StrictBool, StrictInt, field_validator
+from pydantic import Field, SecretStr, StrictBool, StrictInt, TypeAdapter, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+PLAN_CHANGES: TypeAdapter[dict[str, dict[str, StrictInt | StrictBool | None]]] = TypeAdapter(
+    dict[str, dict[str, StrictInt | StrictBool | None]]
+)
 BETWEEN_URLS = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
@@ -57,8 +59,8 @@ class Settings(BaseSettings):
     marketstack_api_key: SecretStr = SecretStr("")
     yfinance: bool = Field(default=True, description="Ask Yahoo, which needs no key.")
     market_order: str = Field(default="", description="Whom to ask first for market data; see market/plans.py.")
-    market_plans: Annotated[dict[str, dict[str, StrictInt | StrictBool | None]], NoDecode] = Field(
-        default={}, description="What paid plans allow: JSON, by source; see market/plans.py."
+    market_plans: str = Field(  # as text: settings are hashed
+        default="", description="What paid plans allow: JSON, by source; see market/plans.py."
     )
     xai_api_key: SecretStr = Field(default=SecretStr(""), description="Of xAI; empty: Grok is off.")
     xai_url: str = Field(default="https://api.x.ai/v1", description="Base of xAI's API.")
@@ -93,11 +95,16 @@ class Settings(BaseSettings):
         """One text with several addresses, as an environment has it, into these."""
         return tuple(BETWEEN_URLS.split(value.strip())) if isinstance(value, str) and value.strip() else value or ()
 
-    @field_validator("market_plans", mode="before")
+    @field_validator("market_plans")
     @classmethod
-    def _parse(cls, value: Any) -> Any:
-        """JSON, as an environment has it. What is none is an invalid setting like any other."""
-        return json.loads(value or "{}") if isinstance(value, str) else value
+    def _readable(cls, value: str) -> str:
+        PLAN_CHANGES.validate_json(value or "{}")
+        return value
+
+    @property
+    def plan_changes(self) -> dict[str, dict[str, int | bool | None]]:
+        """`market_plans`, by source and what is changed."""
+        return dict(PLAN_CHANGES.validate_json(self.market_plans or "{}"))
 
     @property
     def redis_url(self) -> str:

@@ -24,7 +24,7 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
 
     In a replay the market is the paper exchange's, and nobody else has prices of it.
     """
-    changes = settings.market_plans
+    changes = settings.plan_changes
     in_order(",".join(changes))  # names those that are no sources
     order = in_order(settings.market_order)
     known = [changed(FREE[name], changes[name]) if name in changes else FREE[name] for name in order]

@@ -156,10 +156,14 @@ def test_a_paid_plan_does_not_change_the_order() -> None:
     assert [plan.source for plan in found] == ["finnhub", "fmp", "yfinance"]
     assert (found[0] is FINNHUB, found[1].metered) == (True, False)
     with pytest.raises(ConfigError, match="yahoo"):
-        at_hand.plans(settings(market_plans={"yahoo": {"per_day": 1}}))
+        at_hand.plans(settings(market_plans='{"yahoo": {"per_day": 1}}'))
 
 
 @pytest.mark.parametrize("text", ["{", '{"fmp": 5}', '{"fmp": {"per_day": "many"}}', '{"fmp": {"per_day": 2.5}}'])
 def test_plans_that_are_no_plans_are_an_invalid_setting(text: str) -> None:
     with pytest.raises(ValidationError, match="market_plans"):
         settings(market_plans=text)
+
+
+def test_settings_with_plans_can_be_hashed_since_things_are_cached_by_them() -> None:
+    assert len({settings(market_plans='{"fmp": {"per_day": null}}'), settings(), settings()}) == 2
