@@ -209,6 +209,14 @@ DATA_FAILURES_MAX = 5  # in a row, of all workers: then a source is left alone â
 DATA_PAUSE_S = 60.0  # â€¦ for this time
 QUOTAS_KEPT_DAYS = 100  # of counted calls, to look back on
 
+# HTTP towards data sources: (connect, read), and what one answer may take and weigh as a whole. The largest one
+# that is asked for, sixty days of bars of eight symbols, has under 4 MB.
+DATA_TIMEOUT_S = (3.05, 10.0)
+DATA_DEADLINE_S = 20.0
+DATA_BODY_MAX_BYTES = 5_000_000
+DATA_REDIRECTS_MAX = 2  # within one host, as from a path to the same with a slash
+DATA_STUMBLES_MAX = 2  # requests in a row without a usable answer: then a source is left alone for this time
+
 assert MAX_DAY_LOSS_PCT < MAX_ROLLING_LOSS_PCT < MAX_DRAWDOWN_PCT < 1, "the shorter the span, the smaller the loss"
 assert HIGH_DRAWDOWN_PCT < MAX_DRAWDOWN_PCT, "positions shrink before entries stop"
 assert 1 - FRESH_SHARE_MIN < DATA_GAP_SHARE_MAX, "positions shrink before entries stop"

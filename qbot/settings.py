@@ -53,11 +53,18 @@ class Settings(BaseSettings):
     allow_live: bool = Field(default=False, description="Live trading needs this, live keys and paper_mode false.")
     embedded_exchange: bool = Field(default=False, description="True when the broker is QBot's own paper exchange.")
 
-    finnhub_api_key: SecretStr = SecretStr("")
+    finnhub_api_key: SecretStr = Field(default=SecretStr(""), description="Empty, as of the next three: not asked.")
+    finnhub_url: str = "https://finnhub.io/api/v1"
     twelvedata_api_key: SecretStr = SecretStr("")
-    fmp_api_key: SecretStr = SecretStr("")
+    twelvedata_url: str = "https://api.twelvedata.com"
+    fmp_api_key: SecretStr = Field(default=SecretStr(""), description="Financial Modeling Prep.")
+    fmp_url: str = "https://financialmodelingprep.com/stable"
     marketstack_api_key: SecretStr = SecretStr("")
-    yfinance: bool = Field(default=True, description="Ask Yahoo, which needs no key.")
+    marketstack_url: str = Field(
+        default="https://api.marketstack.com/v2", description="Newer accounts: https://api.apilayer.net/marketstack/v2."
+    )
+    yfinance: bool = Field(default=True, description="Yahoo Finance, which needs no key.")
+    yfinance_url: str | None = Field(default=None, description="A server that stands in for all hosts of Yahoo's.")
     market_order: str = Field(default="", description="Whom to ask first for market data; see market/plans.py.")
     market_plans: str = Field(  # as text: settings are hashed
         default="", description="What paid plans allow: JSON, by source; see market/plans.py."

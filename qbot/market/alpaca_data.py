@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -20,18 +20,32 @@ from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 from qbot.broker.alpaca import harden
 from qbot.broker.alpaca_wire import UNREADABLE
 from qbot.errors import ConfigError, DataUnavailable
+from qbot.market import reading
+from qbot.market.asking import in_batches
+from qbot.market.provider import BAR_COLUMNS, Answer, Fault, ProviderError
+from qbot.market.reply import Reply, by_status, message_of, reply_of, retry_after_s
 from qbot.settings import Settings
-from qbot.types import BAR_MINUTES, Quote
+from qbot.types import BAR_MINUTES, Day, Quote
 
 SOURCE = "alpaca"
 SYMBOLS_PER_REQUEST = 200  # keeps the URL under 2,000 characters
-BAR_COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
+SAYS = (
+    ("subscription does not permit", Fault.PLAN),  # 403: the consolidated feed on a free plan
+    ("forbidden", Fault.AUTH),  # 403 without a code: wrong keys, too
+    ("unauthorized", Fault.AUTH),
+    ("access key verification failed", Fault.AUTH),
+    ("too many requests", Fault.MINUTE_LIMIT),
+    ("rate limit", Fault.MINUTE_LIMIT),
+    ("invalid symbol", Fault.UNKNOWN_SYMBOL),
+)
 
 
 class AlpacaData:
-    """Market data of one account's feed."""
+    """Market data of one account's feed: a BarProvider. A credit is a request."""
 
     source = SOURCE
+    name = SOURCE
+    symbols_per_request = SYMBOLS_PER_REQUEST
 
     def __init__(self, client: StockHistoricalDataClient, feed: DataFeed) -> None:
         harden(client)
@@ -41,13 +55,27 @@ class AlpacaData:
     def latest(self, symbols: Sequence[str], received_at: datetime) -> dict[str, Quote]:
         """The latest trade and quote of each symbol; symbols without a usable price are left out.
 
-        Raises DataUnavailable when nothing could be read at all.
+        Raises DataUnavailable when one of the requests was not answered.
         """
         quotes: dict[str, Quote] = {}
-        with _readable():
-            for raw in self._in_batches(symbols, self._snapshots):
-                quotes.update((q.symbol, q) for s, snap in raw.items() if (q := _quote(s, snap, received_at)))
+        try:
+            with _readable():
+                for raw in self._in_batches(symbols, self._snapshots):
+                    quotes.update((q.symbol, q) for s, snap in raw.items() if (q := parse_quote(s, snap, received_at)))
+        except ProviderError as error:
+            raise DataUnavailable(str(error)) from None  # the name that the board tells of a cycle without prices
         return quotes
+
+    def quotes(self, symbols: Sequence[str], received_at: datetime) -> Answer:
+        ask = partial(self._batch, received_at=received_at)
+        return in_batches(SOURCE, symbols, SYMBOLS_PER_REQUEST, ask, per_symbol=False)
+
+    def _batch(self, batch: Sequence[str], received_at: datetime) -> Answer:
+        asked = list(batch)
+        raw = self._without_bad_symbols(asked, self._snapshots)
+        quotes = {s: quote for s in asked if (quote := parse_quote(s, raw.get(s), received_at))}
+        missing = {s: Fault.NO_DATA if s in asked else Fault.UNKNOWN_SYMBOL for s in batch if s not in quotes}
+        return Answer(quotes, missing, 1 + len(batch) - len(asked), days={s: parse_day(raw[s]) for s in quotes})
 
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
         """Five-minute bars that start at or after `start` and were complete at `end`: BAR_COLUMNS, split adjusted.
@@ -83,17 +111,20 @@ class AlpacaData:
             yield self._without_bad_symbols(list(symbols[first : first + SYMBOLS_PER_REQUEST]), fetch)
 
     def _without_bad_symbols(self, batch: list[str], fetch: Any) -> dict[str, Any]:
-        """One unknown symbol is 400 for the whole batch: drop the one it names and ask again."""
+        """One unknown symbol is 400 for the whole batch: take the one it names out of it and ask again."""
+        turns = 0
         while batch:
+            turns += 1
             try:
                 return dict(fetch(batch))
             except APIError as error:
-                named = re.search(r"invalid symbol:?\s*[\"']?([^\s\"',}]+)", str(error))
-                if error.status_code != 400 or named is None or named[1] not in batch:
-                    raise DataUnavailable(f"{SOURCE}: HTTP {error.status_code}") from error
-                batch.remove(named[1])
+                refusal = reply_of(error.status_code or 0, _headers(error), str(error))
             except (requests.RequestException, ValueError) as error:
-                raise DataUnavailable(f"{SOURCE}: {type(error).__name__}") from error
+                raise _no_answer(error, turns) from None
+            named = re.search(r"invalid symbol:?\s*[\"']?([^\s\"',}]+)", refusal.text)
+            if refusal.status != 400 or named is None or named[1] not in batch:
+                raise _refused(refusal, turns)
+            batch.remove(named[1])
         return {}
 
 
@@ -106,37 +137,53 @@ def connect(settings: Settings) -> AlpacaData:
     return AlpacaData(client, DataFeed(settings.alpaca_data_feed))
 
 
+def classify(reply: Reply) -> Fault | None:
+    """What is wrong with an answer; None: nothing. A wrong key may be told by a web page as well."""
+    said = message_of(reply).lower()
+    if reply.status >= 400 and (known := next((fault for part, fault in SAYS if part in said), None)):
+        return known
+    return Fault.AUTH if reply.status == 401 else by_status(reply)
+
+
+def _refused(reply: Reply, credits: int) -> ProviderError:
+    fault = classify(reply) or Fault.TRANSIENT
+    # Bad symbols are taken out one by one; a refusal for one that was not asked for is none of a known form.
+    fault = Fault.TRANSIENT if fault is Fault.UNKNOWN_SYMBOL else fault
+    message = f"HTTP {reply.status}: {message_of(reply) or 'no known form'}"
+    return ProviderError(SOURCE, fault, message, retry_after_s=retry_after_s(reply), credits=credits)
+
+
+def _no_answer(error: Exception, credits: int) -> ProviderError:
+    return ProviderError(SOURCE, Fault.TRANSIENT, type(error).__name__, credits=credits)
+
+
+def _headers(error: APIError) -> dict[str, str]:
+    found = getattr(error.response, "headers", None) or {}
+    return {str(name).lower(): str(value) for name, value in found.items()}
+
+
 @contextmanager
 def _readable() -> Iterator[None]:
     """An answer in another form than the documented one is no answer."""
     try:
         yield
     except UNREADABLE as error:
-        raise DataUnavailable(f"{SOURCE}: unreadable answer: {error!r}") from error
+        raise ProviderError(SOURCE, Fault.TRANSIENT, f"unreadable answer: {error!r}") from None
 
 
-def _quote(symbol: str, snapshot: dict[str, Any] | None, received_at: datetime) -> Quote | None:
-    """The snapshot as a quote; None without a positive last price. A one-sided book (a zero) falls back to it."""
-    trade = (snapshot or {}).get("latestTrade") or {}
-    book = (snapshot or {}).get("latestQuote") or {}
-    price = _price(trade.get("p"))
-    if price is None or not trade.get("t"):
-        return None
-    at = datetime.fromisoformat(trade["t"]).astimezone(UTC)
-    return Quote(
-        symbol=symbol,
-        price_usd=price,
-        bid_usd=_price(book.get("bp")) or price,
-        ask_usd=_price(book.get("ap")) or price,
-        at=at,
-        received_at=received_at,
-        source=SOURCE,
-    )
+def parse_quote(symbol: str, snapshot: Any, received_at: datetime) -> Quote | None:
+    """The snapshot as a quote; None without a positive last price and its time.
+
+    A one-sided book (a zero) falls back to the price.
+    """
+    trade, book = (reading.mapping(reading.mapping(snapshot).get(name)) for name in ("latestTrade", "latestQuote"))
+    bid, ask = reading.price(book.get("bp")), reading.price(book.get("ap"))
+    at = reading.iso_time(trade.get("t"))
+    return reading.quote(SOURCE, symbol, reading.price(trade.get("p")), at, received_at, bid, ask)
 
 
-def _price(value: Any) -> Decimal | None:
-    try:
-        price = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return price if price.is_finite() and price > 0 else None
+def parse_day(snapshot: Any) -> Day:
+    """The session of a snapshot."""
+    today, before = (reading.mapping(reading.mapping(snapshot).get(name)) for name in ("dailyBar", "prevDailyBar"))
+    begin, high, low = (reading.price_number(today.get(name)) for name in ("o", "h", "l"))
+    return Day(begin, high, low, reading.number(today.get("v")), reading.price_number(before.get("c")))

@@ -11,7 +11,7 @@ from typing import Protocol
 import pandas as pd
 
 from qbot.errors import DataUnavailable
-from qbot.types import Quote
+from qbot.types import Day, Quote
 
 BAR_COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
 
@@ -31,14 +31,18 @@ class Fault(StrEnum):
 class ProviderError(DataUnavailable):
     """A source gave nothing at all. `retry_after_s`: where it said how long to wait; seconds.
 
-    The message is for humans and never holds a key or an address with one.
+    `credits`: what asking cost nevertheless, as in Answer; 0 where no connection came about. The message is for humans
+    and never holds a key or an address with one.
     """
 
-    def __init__(self, provider: str, fault: Fault, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, provider: str, fault: Fault, message: str, *, retry_after_s: float | None = None, credits: int = 0
+    ) -> None:
         super().__init__(f"{provider}: {message}")
         self.provider = provider
         self.fault = fault
         self.retry_after_s = retry_after_s
+        self.credits = credits
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,16 @@ class Answer:
     """What one request for quotes brought. `missing`: why, for each symbol asked for that has no quote.
 
     `credits`: what it cost of the source's limits, in the source's own unit (calls, credits or symbols). `failed`: the
-    error that ended it early, when some symbols were answered before.
+    error that ended it early, when some symbols were answered before. `days`: the session of a symbol, where the same
+    answer told of it. `credits_left`: what the source says is left of its shortest limit; None: it does not say.
     """
 
     quotes: Mapping[str, Quote]
     missing: Mapping[str, Fault] = field(default_factory=dict)
     credits: int = 0
     failed: ProviderError | None = None
+    days: Mapping[str, Day] = field(default_factory=dict)
+    credits_left: int | None = None
 
 
 class Provider(Protocol):
@@ -61,7 +68,11 @@ class Provider(Protocol):
     name: str
 
     def quotes(self, symbols: Sequence[str], received_at: datetime) -> Answer:
-        """The latest price of each symbol. One bad symbol costs no other. Raises ProviderError when nothing came."""
+        """The latest price of each symbol. One bad symbol costs no other.
+
+        Raises ProviderError when the source failed before anything came. One that is well and has no quote for any of
+        these symbols has not failed: then the answer says why of each.
+        """
         ...
 
 
@@ -71,6 +82,7 @@ class BarProvider(Provider, Protocol):
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
         """Five-minute bars that start at or after `start` and were complete at `end`: BAR_COLUMNS, split adjusted.
 
-        `ts` is the begin of the bar, aware UTC. Raises ProviderError.
+        `ts` is the begin of the bar, aware UTC. A symbol without bars has no rows. Raises ProviderError when the source
+        failed before anything came; if it failed later, what came is returned.
         """
         ...
