@@ -128,8 +128,6 @@ class Wire:
                 raise _Refused(f"an answer over {self._body_max_bytes:,} bytes")
             if monotonic_s() > until_s:
                 raise _Refused(f"no whole answer within {self._deadline_s:g} s")
-        if response.raw.length_remaining:
-            raise _Refused("the answer broke off")
         return bytes(found)
 
     def _session(self) -> requests.Session:
