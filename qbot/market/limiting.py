@@ -107,12 +107,13 @@ class Gate:
             reraise=True,
         )
         try:
-            return tries(self._once, symbols, ask)
+            answer: T = tries(self._once, symbols, ask)
         except Closed:
             raise
         except ProviderError as error:
             self._after(error)
             raise
+        return answer
 
     def hold(self) -> Hold | None:
         """Why the source is not asked now; None when it is. Raises BoardUnavailable."""
