@@ -21,7 +21,6 @@ from qbot.errors import ConfigError
 from qbot.log import quiet
 from qbot.market import at_hand, counting
 from qbot.market.calendar import Session, sessions_between
-from qbot.market.limiting import Gate
 from qbot.market.pacing import Rules, Source, is_open
 from qbot.market.planning import Pass, Wanted, plan
 from qbot.market.plans import COUNTED, FREE, Need, Plan, Span, in_order
@@ -219,6 +218,8 @@ def _sources(rt: Runtime, plans: Sequence[Plan], reached: Reached) -> list[Sourc
 
 
 def _closed(rt: Runtime, one: Plan) -> str | None:
+    from qbot.market.limiting import Gate  # its libraries take a while to load, and other commands need none of them
+
     held = Gate(one, at_hand.key_of(rt.settings, one.source), client_of(rt.settings), rt.engine, rt.wall).hold()
     return held.words if held else None
 

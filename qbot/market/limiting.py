@@ -108,12 +108,12 @@ class Gate:
         )
         try:
             answer: T = tries(self._once, symbols, ask)
-            return answer
         except Closed:
             raise
         except ProviderError as error:
             self._after(error)
             raise
+        return answer
 
     def hold(self) -> Hold | None:
         """Why the source is not asked now; None when it is. Raises BoardUnavailable."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Sequence
 
 import redis
-from pyrate_limiter import Rate, RateItem, RedisBucket
+from pyrate_limiter import Decision, Rate, RateItem, RedisBucket
 
 from qbot import clock, limits
 from qbot.contract import keys
@@ -59,8 +58,7 @@ class Pace:
             Rate(limit.amount, round(SPAN_S[limit.span] * 1_000 * limits.RATE_SLACK)) for limit in self._limits
         ]
         self._key = f"{keys.SOURCE_PACE}:{plan.source}"
-        self._lock = threading.Lock()  # a bucket remembers the last verdict
-        self._bucket: _Bucket | None = None
+        self._script: str | None = None
 
     def wait(self, symbols: int, within_s: float = limits.DATA_PACE_WAIT_S) -> float | None:
         """Wait for the turn of one request for so many symbols. None when it has come; else how long it takes, seconds.
@@ -80,23 +78,23 @@ class Pace:
     def _asked(self, units: int) -> float | None:
         """None when the call is counted and may be made now; else when to ask again, in seconds."""
         try:
-            with self._lock:
-                return self._decided(units)
+            return self._decided(units)
         except redis.exceptions.NoScriptError:  # a server that was restarted knows no scripts
-            self._bucket = None
+            self._script = None
             return 0.0
         except (redis.RedisError, OSError) as error:
             raise BoardUnavailable(f"Redis: {error}") from error
 
     def _decided(self, units: int) -> float | None:
-        if self._bucket is None:
+        if self._script is None:
             made = _Bucket.init(self._rates, self._client, self._key)
             assert isinstance(made, _Bucket)
-            self._bucket = made
-        bucket = self._bucket
+            self._script = made.script_hash
+        # A bucket remembers its last verdict, which must not be taken for that of another thread.
+        bucket = _Bucket(self._rates, self._client, self._key, self._script)
         item = RateItem(self._plan.source, bucket.now(), weight=units)
         decision = bucket.put_decision(item)
-        assert not hasattr(decision, "__await__")
+        assert isinstance(decision, Decision)
         if decision.allowed:
             bucket.leak(item.timestamp)
             self._client.pexpire(self._key, 2 * max(rate.interval for rate in self._rates))

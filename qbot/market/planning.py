@@ -93,6 +93,9 @@ class _Purse:
                 if once is None:
                     once = rate(source, limit, now, sessions, rules, live=live, urgent=urgent).now
                 self._allowed[limit.span, live, urgent] = once
+            for live in (True, False):  # of two rates the slower may have its turn in a pass where the other has not
+                ordinary = self._allowed[limit.span, live, False]
+                self._allowed[limit.span, live, True] = max(ordinary, self._allowed[limit.span, live, True])
 
     def offers(self, symbol: str, need: Need) -> bool:
         """Whether the source has it and can be asked."""

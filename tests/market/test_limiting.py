@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -86,6 +87,18 @@ def test_no_window_has_more_calls_than_the_limit_whoever_makes_them(client: redi
         times = sorted(at for found in pool.map(work, range(2)) for at in found)
     assert len(times) == 10
     assert all(later - first >= 1.0 for first, later in zip(times, times[4:], strict=False))
+
+
+def test_threads_of_one_process_do_not_take_one_another_s_verdict_for_theirs(client: redis.Redis) -> None:
+    few = replace(FAST, limits=(Limit(5, Span.MINUTE, Unit.CALLS, "test"),))
+    pace, every_s = Pace(client, few), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            waits = list(pool.map(lambda _: pace.wait(1, within_s=0), range(80)))
+    finally:
+        sys.setswitchinterval(every_s)
+    assert waits.count(None) == 5
 
 
 def test_a_call_that_would_wait_too_long_is_told_how_long_and_is_not_counted(client: redis.Redis) -> None:
@@ -271,6 +284,7 @@ def test_an_answer_that_ended_early_is_kept_and_its_end_heard_of(workers: Worker
 
 def test_threads_of_one_process_ask_at_the_same_time(workers: Workers) -> None:
     gate = workers.gate(FREE_OF_LIMITS)
+    gate.call(1, Source("prices"))
     begun = clock.monotonic_s()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: gate.call(1, lambda: clock.pause(0.5)), range(4)))

@@ -107,6 +107,15 @@ def test_a_dispute_is_settled_by_a_third_source_also_when_its_calls_are_counted(
     assert asked(second) == {"fmp": ["T000"]}
 
 
+def test_few_second_opinions_go_to_a_dispute_and_then_to_what_was_compared_longest_ago() -> None:
+    """FMP's 250 calls are three or four a pass."""
+    wanted = [replace(one, confirmed_at=OPEN - timedelta(minutes=n)) for n, one in enumerate(many(20))]
+    wanted[5] = replace(wanted[5], disputed=True)
+    second = asked(plan(prices(*wanted), (Source(ALPACA), Source(FMP)), OPEN, SESSIONS))["fmp"]
+    assert 2 <= len(second) <= 4
+    assert second == ["T005", "T019", "T018", "T017"][: len(second)]
+
+
 def test_calls_that_are_used_up_for_the_day_are_kept_while_others_can_confirm() -> None:
     found = plan(prices(*many(5)), tuple(Source(each) for each in (ALPACA, TWELVEDATA, FMP, YFINANCE)), OPEN, SESSIONS)
     assert set(asked(found)) == {"alpaca", "yfinance"}
