@@ -76,7 +76,7 @@ def iso_time(value: Any) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(value)
-        return in_bounds(found)
+        return in_bounds(found.astimezone(UTC)) if found.tzinfo else None
     except (ValueError, OverflowError):
         return None
 
