@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+import structlog
 from sqlalchemy.engine import Engine
 
 from qbot.contract.board import connect
@@ -19,6 +21,15 @@ from tests.support.runtime import WALL, MarketPlace, World
 from tests.support.servers import TEMPLATE, PostgresServer, RedisServer, postgres_running, redis_running
 
 pytest_plugins = ["tests.support.spread"]
+
+
+@pytest.fixture(autouse=True)
+def _heard_again() -> Iterator[None]:
+    """A command that a test runs in this process silences the log, which the next test may look at."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
