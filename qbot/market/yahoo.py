@@ -184,7 +184,7 @@ def parse_bars(symbol: str, frame: pd.DataFrame, start: datetime, end: datetime)
     """A frame of five-minute bars, in New York's time, as BAR_COLUMNS in UTC."""
     if not len(frame):
         return bar_frames.empty()
-    stamps = frame.index.tz_convert("UTC").to_pydatetime()
+    stamps = pd.DatetimeIndex(frame.index).tz_convert("UTC").to_pydatetime()
     values = zip(*(frame[name].tolist() for name in FRAME_VALUES), strict=True)
     return bar_frames.frame_of(((symbol, at, *row) for at, row in zip(stamps, values, strict=True)), start, end)
 

@@ -131,8 +131,8 @@ class _Turn(threading.local):
 def _session(turn: _Turn, base_url: str | None) -> Any:
     from curl_cffi import CurlOpt, requests  # yfinance's own; Yahoo turns plain clients away
 
-    class Session(requests.Session):  # type: ignore[misc]
-        def request(self, method: Any, url: str, **options: Any) -> Any:
+    class Session(requests.Session[Any]):
+        def request(self, method: Any, url: str, **options: Any) -> Any:  # type: ignore[override]
             left_s = turn.until_s - monotonic_s()
             if left_s <= 0:
                 raise TimeoutError("no time left")
