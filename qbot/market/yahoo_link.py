@@ -131,7 +131,7 @@ class _Turn(threading.local):
 def _session(turn: _Turn, base_url: str | None) -> Any:
     from curl_cffi import CurlOpt, requests  # yfinance's own; Yahoo turns plain clients away
 
-    class Session(requests.Session):  # type: ignore[type-arg]
+    class Session(requests.Session[Any]):
         def request(self, method: Any, url: str, **options: Any) -> Any:  # type: ignore[override]
             left_s = turn.until_s - monotonic_s()
             if left_s <= 0:
