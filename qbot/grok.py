@@ -26,12 +26,12 @@ from qbot.limits import (
     GROK_OUTPUT_TOKENS_MAX,
     GROK_REASON_MAX_CHARS,
 )
+from qbot.types import TICKER
 from qbot.votes import GrokView
 
 SCHEMA_NAME = "candidates"
 SEARCH_TOOLS = ({"type": "web_search"}, {"type": "x_search"})
 NAMED_MIN = 5
-SYMBOL = re.compile(r"[A-Z][A-Z0-9.\-]{0,11}", re.ASCII)
 EXPECTED_RETURN_MAX_PCT = 0.5  # a fraction: within an hour nothing that QBot trades is expected to move further
 ROUNDING = 0.01  # so far beyond its bounds a number is rounded; further, it is nonsense
 LINK = re.compile(r"(?:[a-z]{2,12}://|www\.)\S*|\b[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}/\S*", re.IGNORECASE)
@@ -230,7 +230,7 @@ def _candidate(element: object, tradable: frozenset[str]) -> tuple[Candidate, li
         pick = Pick.model_validate(element)
     except ValidationError as error:
         return _wrong(error)
-    if not SYMBOL.fullmatch(pick.symbol):
+    if not TICKER.fullmatch(pick.symbol):
         return Dropped.SYMBOL
     if pick.symbol not in tradable:
         return Dropped.NOT_TRADABLE

@@ -6,6 +6,7 @@ market time unless a name ends in `_wall`. Thresholds and returns named `_pct` a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
@@ -16,6 +17,7 @@ from typing import Any
 HORIZONS_MINUTES: tuple[int, ...] = (15, 30, 60)
 BAR_MINUTES = 5
 SLOTS = 78  # five-minute bars of a regular session, 09:30 to 16:00 New York
+TICKER = re.compile(r"[A-Z][A-Z0-9.\-]{0,11}")  # as the contract's Ticker; nothing in it can change a URL or a key
 
 
 class Side(StrEnum):

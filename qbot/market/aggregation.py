@@ -15,6 +15,7 @@ from enum import StrEnum
 from qbot import limits
 from qbot.market.calendar import Session
 from qbot.market.plans import ORDER
+from qbot.market.reading import PRICE_MAX_USD
 from qbot.types import Quote
 
 MAX_AGE = timedelta(seconds=limits.QUOTE_MAX_AGE_S)
@@ -23,7 +24,7 @@ PRINT = timedelta(seconds=limits.CLOSING_PRINT_S)
 FRESHER = timedelta(seconds=limits.FRESHER_S)
 # New shares for one old share, as splits and reverse splits have them; 3 for 2 is the smallest that no day's move is.
 SPLITS = (Decimal("1.5"), *map(Decimal, (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)))
-PRICE_MIN_USD, PRICE_MAX_USD = Decimal("0.0001"), Decimal(10_000_000)  # the venue's smallest step; the contract's bound
+PRICE_MIN_USD = Decimal("0.0001")  # the venue's smallest step
 
 
 class Reason(StrEnum):

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 from qbot import limits
 from qbot.market.provider import Answer, Fault, ProviderError
-from qbot.market.reading import SYMBOL
-from qbot.types import Quote
+from qbot.types import TICKER, Quote
 
 OF_SYMBOL = frozenset({Fault.UNKNOWN_SYMBOL, Fault.NO_DATA, Fault.PLAN})  # the source is well; another may be had
 UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
@@ -24,8 +23,8 @@ def in_batches(
     It ends at an error of the source itself. One without a usable answer may be the batch's own: the next is still
     tried. Raises ProviderError when the source failed before anything came.
     """
-    parts = [Answer({}, {symbol: Fault.UNKNOWN_SYMBOL for symbol in symbols if not SYMBOL.fullmatch(symbol)})]
-    sound = [symbol for symbol in dict.fromkeys(symbols) if SYMBOL.fullmatch(symbol)]
+    parts = [Answer({}, {symbol: Fault.UNKNOWN_SYMBOL for symbol in symbols if not TICKER.fullmatch(symbol)})]
+    sound = [symbol for symbol in dict.fromkeys(symbols) if TICKER.fullmatch(symbol)]
     for batch, part in _asked(provider, batches(sound, size), ask, per_symbol):
         parts.append(_whole(batch, part))
     return _joined(symbols, parts)

@@ -12,7 +12,7 @@ import structlog
 from qbot.market import reading
 from qbot.market.asking import UNREADABLE, batches, unreadable
 from qbot.market.provider import BAR_COLUMNS, ProviderError
-from qbot.types import BAR_MINUTES
+from qbot.types import BAR_MINUTES, TICKER
 
 log = structlog.get_logger(__name__)
 LENGTH = timedelta(minutes=BAR_MINUTES)
@@ -78,7 +78,7 @@ def gather(
     It ends at the first error, since what is missing then is a gap like any other.
     """
     found: list[pd.DataFrame] = []
-    sound = [symbol for symbol in dict.fromkeys(symbols) if reading.SYMBOL.fullmatch(symbol)]
+    sound = [symbol for symbol in dict.fromkeys(symbols) if TICKER.fullmatch(symbol)]
     try:
         for batch in batches(sound, size):
             for begin, end in pieces:

@@ -16,7 +16,6 @@ PRICE_MAX_USD = Decimal(10_000_000)  # the contract's own bound; the dearest sha
 NUMBER_MAX = 1e15  # the contract's bound of any number
 FIRST_S, LAST_S = 631_152_000, 4_102_444_800  # 1990 to 2100, in Unix seconds: milliseconds lie beyond it
 TEXT_MAX = 300  # characters
-SYMBOL = re.compile(r"[A-Z][A-Z0-9.\-]{0,11}")  # as the contract's Ticker; nothing in it can change a URL
 _NUMERAL = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,2})?", re.ASCII)
 _UNSHOWN = re.compile(r"[\x00-\x20\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")  # turns of direction, too
 

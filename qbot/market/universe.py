@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qbot import limits, sectors
-
-TICKER = re.compile(r"[A-Z][A-Z0-9.\-]{0,11}")  # as the contract has it
+from qbot.types import TICKER
 
 
 @dataclass(frozen=True, slots=True)
