@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -20,7 +20,7 @@ from qbot.contract.board import client_of
 from qbot.errors import ConfigError
 from qbot.log import quiet
 from qbot.market import at_hand, counting
-from qbot.market.calendar import Session, sessions_between
+from qbot.market.calendar import Session, sessions_around
 from qbot.market.pacing import Rules, Source, is_open
 from qbot.market.planning import Pass, Wanted, plan
 from qbot.market.plans import COUNTED, FREE, Need, Plan, Span, in_order
@@ -31,7 +31,6 @@ from qbot.store import account, order_book
 from qbot.store.engine import transaction
 
 SHOWN = 12  # tickers named of a group
-REACH = timedelta(days=35)  # the longest period of a quota lies within it
 NEEDED = (Need.PRICE, Need.BARS)
 
 console = Console(highlight=False)
@@ -106,7 +105,7 @@ def view(demo: bool | None, count: int | None, without: frozenset[str], free: bo
     )
     unread += [] if reached.redis else [f"Redis {reached.why['Redis']}: which sources are closed is not known."]
     now = rt.market()
-    return View(wanted, sources, at_hand.rules(values), now, sessions_between(now - REACH, now + REACH), unread)
+    return View(wanted, sources, at_hand.rules(values), now, sessions_around(now), unread)
 
 
 def show(found: View, *, each: bool = False) -> None:

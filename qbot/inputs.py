@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from qbot import alerts, control, limits, showing, showing_ml
+from qbot import alerts, control, limits, quoting, showing, showing_ml
 from qbot.contract import keys
 from qbot.contract.key import Key, Reading
 from qbot.contract.payloads_backend import AlertType, Severity
@@ -86,7 +86,7 @@ def watch(rt: Runtime, levels: Sequence[PriceAlert]) -> None:
     if not changed or not wanted:
         return
     try:
-        quotes = rt.data.latest(wanted, rt.wall())
+        quotes = quoting.latest(rt, wanted)
     except DataUnavailable as error:
         log.warning("levels_not_looked_at", why=str(error))  # the next fetch does
     else:

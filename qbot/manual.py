@@ -11,7 +11,18 @@ from typing import Any
 
 import structlog
 
-from qbot import committing, control, execution, limits, manual_orders, reconciliation, risk, risk_market, risk_watch
+from qbot import (
+    committing,
+    control,
+    execution,
+    limits,
+    manual_orders,
+    quoting,
+    reconciliation,
+    risk,
+    risk_market,
+    risk_watch,
+)
 from qbot.contract import keys
 from qbot.contract.payloads_orders import (
     ManualOrder,
@@ -81,7 +92,7 @@ def _pending(rt: Runtime, now: datetime) -> list[ManualOrder]:
 def _priced(rt: Runtime, pending: list[ManualOrder]) -> tuple[list[ManualOrder], Mapping[str, Quote]]:
     """The orders with what their symbols cost. Without any prices the sales go on, and the buys wait for some."""
     try:
-        return pending, rt.data.latest(sorted({order.symbol for order in pending}), rt.wall())
+        return pending, quoting.latest(rt, {order.symbol for order in pending})
     except DataUnavailable as error:
         log.warning("no_prices", why=str(error))
         return [order for order in pending if order.side is OrderSide.SELL], {}

@@ -19,6 +19,7 @@ from qbot import (
     control,
     deviation,
     emergency,
+    fetching,
     forecasting,
     grok_asking,
     health,
@@ -35,21 +36,19 @@ from qbot import (
     sessions,
     showing,
     showing_grok,
+    showing_market,
     showing_ml,
     trading,
+    universe,
 )
 from qbot.contract import keys
 from qbot.errors import QBotError
-from qbot.market import freshness
 from qbot.market.calendar import known_hours, market_hours
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
-from qbot.store import bars
-from qbot.store.engine import transaction
 
 log = structlog.get_logger(__name__)
 
-HISTORY = timedelta(days=70)  # bars kept ready for training: about 48 sessions
 EARLY = timedelta(seconds=limits.GROK_EARLY_S)
 
 
@@ -57,28 +56,23 @@ EARLY = timedelta(seconds=limits.GROK_EARLY_S)
 
 
 def fetch_data(rt: Runtime) -> None:
-    """Quotes and bars from the provider into Postgres and onto the board. The first run fills the history."""
-    now = rt.market()
-    quotes = rt.data.latest(rt.tickers, rt.wall())
-    freshness.check(quotes, now)
-    with transaction(rt.engine) as connection:
-        newest = bars.last_starts(connection, rt.tickers)
-    unknown = [symbol for symbol in rt.tickers if symbol not in newest]
-    frames = [rt.data.bars(unknown, now - HISTORY, now)] if unknown else []
-    if newest:
-        frames.append(rt.data.bars(sorted(newest), max(min(newest.values()), now - HISTORY), now))
-    with transaction(rt.engine) as connection:
-        written = sum(bars.upsert(connection, frame, rt.data.source) for frame in frames)
-    showing.market_data(rt, quotes, now)
-    inputs.check_levels(rt, quotes)
-    log.info("fetched", quotes=len(quotes), bars=written)
+    """The tickers to look at; their prices and bars from the sources at hand, judged, into Postgres and onto the board.
+
+    The first run fills the history.
+    """
+    config = control.sync_settings(rt).config
+    tickers, urgent = universe.refresh(rt, config)
+    found = fetching.fetch(rt, tickers, urgent, show=lambda: showing_market.market_data(rt))
+    inputs.check_levels(rt, {symbol: one.quote for symbol, one in found.accepted.items()})
+    log.info("fetched", tickers=len(tickers), priced=len(found.accepted), bars=found.bars)
 
 
 def refresh_candidates(rt: Runtime) -> None:
     """Grok's picks, asked for while the market is open or about to, where that is due and within the budget."""
     hours = known_hours(rt.market())
-    if hours is not None and (hours.is_open or hours.next_open - rt.market() <= EARLY):
-        log.info("grok", outcome=grok_asking.refresh(rt, rt.tickers))
+    due = hours is not None and (hours.is_open or hours.next_open - rt.market() <= EARLY)
+    if due and grok_asking.off(rt) is None:
+        log.info("grok", outcome=grok_asking.refresh(rt, universe.tradable(rt)))
     showing_grok.picks(rt)
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 from qbot import portfolio
-from qbot.contract import keys
-from qbot.contract.key import Key
 from qbot.contract.payloads_backend import (
     HealthStatus,
     LargestPosition,
@@ -19,11 +15,10 @@ from qbot.contract.payloads_backend import (
     SystemHealth,
     TradingPerformance,
 )
-from qbot.contract.payloads_market import MarketPrice, MultiApiQuote, MultiApiStats, SourceCalls, SourceStats
 from qbot.contract.payloads_trading import SystemStatus
 from qbot.market.calendar import MarketHours
 from qbot.performance import Performance
-from qbot.types import HORIZONS_MINUTES, Day, Quote
+from qbot.types import HORIZONS_MINUTES
 
 SLOW_REDIS_MS = 50.0  # a local round trip takes well under one
 
@@ -95,51 +90,6 @@ def health(found: Health, wall: datetime) -> SystemHealth:
         memory_usage_mb=found.memory_mb,
         cpu_usage_pct=found.cpu_pct,
         uptime_hours=round(found.uptime_s / 3600, 3),
-    )
-
-
-def market_data(
-    quotes: Mapping[str, Quote], days: Mapping[str, Day], tickers: Sequence[str], now: datetime
-) -> list[tuple[Key[Any], Any]]:
-    """`market_data`, `market_source_stats`, `multi_api_enhanced_*` and `dynamic_tickers` after one fetch."""
-    prices = {s: MarketPrice(price=float(q.price_usd), timestamp=q.at, source=q.source) for s, q in quotes.items()}
-    missing = len(tickers) - len(quotes)
-    counts = SourceStats(
-        time=now, finnhub=0, twelvedata=0, fmp=0, marketstack=0, yfinance=0, stub=0, failed=missing, alpaca=len(quotes)
-    )
-    stats = MultiApiStats(
-        timestamp=now,
-        alpaca=SourceCalls(success=len(quotes), errors=missing),
-        total_tickers=len(tickers),
-        tickers_with_data=len(quotes),
-        coverage_pct=round(100.0 * len(quotes) / len(tickers), 1) if tickers else 0.0,
-    )
-    return [
-        (keys.MARKET_DATA, prices),
-        (keys.MARKET_SOURCE_STATS, counts),
-        (keys.MULTI_API_DATA, {symbol: _joined(quote, days.get(symbol, Day())) for symbol, quote in quotes.items()}),
-        (keys.MULTI_API_STATS, stats),
-        (keys.DYNAMIC_TICKERS, tuple(tickers)),
-    ]
-
-
-def _joined(quote: Quote, day: Day) -> MultiApiQuote:
-    """A quote beside its day. What no source tells is null."""
-    price, before = float(quote.price_usd), day.previous_close
-    return MultiApiQuote(
-        price=price,
-        open=day.open,
-        high=day.high,
-        low=day.low,
-        change=round(price - before, 4) if before else None,
-        change_pct=round((price / before - 1.0) * 100.0, 4) if before else None,
-        volume=day.volume,
-        primary_source=quote.source,
-        sources_count=1,
-        sources_used=(quote.source,),
-        market_cap=None,
-        pe_ratio=None,
-        timestamp=quote.at,
     )
 
 

@@ -10,7 +10,17 @@ from collections.abc import Callable
 
 import structlog
 
-from qbot import control, grok_asking, health, reconciliation, showing, showing_grok, showing_ml, trading
+from qbot import (
+    control,
+    grok_asking,
+    health,
+    reconciliation,
+    showing,
+    showing_grok,
+    showing_market,
+    showing_ml,
+    trading,
+)
 from qbot.contract import keys
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.errors import BoardUnavailable, QBotError
@@ -49,10 +59,6 @@ def _done(rt: Runtime, name: str, part: Part) -> bool:
     return True
 
 
-def _market_data(rt: Runtime) -> None:
-    showing.market_data(rt, rt.data.latest(rt.tickers, rt.wall()), rt.market())
-
-
 def _forecasts(rt: Runtime) -> None:
     now = rt.market()
     view = trading.look(rt, control.sync_settings(rt).config, now, grok=grok_asking.picks(rt, rt.tickers))
@@ -79,7 +85,7 @@ PARTS: dict[str, Part] = {  # what a human misses most comes first; the session 
     "books": _books,
     "session": _session,
     "health": health.show_health,
-    "market data": _market_data,
+    "market data": showing_market.market_data,
     "forecasts": _forecasts,
     "Grok's picks": showing_grok.picks,
     "outcomes of forecasts": showing_ml.outcomes,

@@ -6,19 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
 
 from qbot import clock, limits
 from qbot.broker import alpaca
 from qbot.broker.protocol import Broker
-from qbot.contract.board import Board, connect
+from qbot.contract.board import Board, client_of, connect
 from qbot.desk import Desk
 from qbot.market.alpaca_data import AlpacaData
 from qbot.market.alpaca_data import connect as connect_data
 from qbot.settings import Settings, settings
-from qbot.store.engine import engine
+from qbot.store import universe
+from qbot.store.engine import engine, transaction
 from qbot.store.postgres import PostgresStore
+
+if TYPE_CHECKING:
+    from qbot.market.feeds import Feed
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,21 @@ class Runtime:
         return connect_data(self.settings)
 
     @cached_property
+    def feeds(self) -> dict[str, Feed]:
+        """The sources of market data at hand, in the order of asking. Raises ConfigError."""
+        from qbot.market import feeds  # its libraries take a while to load, and few processes ask
+
+        return feeds.connect(self.settings, client_of(self.settings), self.engine, self.wall)
+
+    @property
     def tickers(self) -> tuple[str, ...]:
-        """The universe of the environment, else the default one."""
+        """The tickers of the last fetch; before it, the named ones. Raises StoreUnavailable."""
+        with transaction(self.engine) as connection:
+            return universe.tickers(connection) or self.named_tickers
+
+    @cached_property
+    def named_tickers(self) -> tuple[str, ...]:
+        """Those of the environment, else the default ones."""
         named = tuple(part.strip().upper() for part in self.settings.tickers.split(",") if part.strip())
         return named[: limits.MAX_TICKERS] or limits.DEFAULT_TICKERS
 

@@ -31,7 +31,7 @@ from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.control import Settings
 from qbot.errors import BoardUnavailable, QBotError, StoreUnavailable
-from qbot.market.calendar import MarketHours, day_and_before, known_hours
+from qbot.market.calendar import MarketHours, known_hours
 from qbot.protecting import Protected
 from qbot.reconciliation import Books
 from qbot.risk import within_trading_hours
@@ -39,7 +39,7 @@ from qbot.runtime import Runtime
 from qbot.session import Switch
 from qbot.store import account, bars, ledger, order_book, risk, shown, state, trades
 from qbot.store.engine import transaction
-from qbot.types import Quote, TradingConfig, Usage
+from qbot.types import TradingConfig, Usage
 
 ACCOUNT_ADVICE = "Entries are refused, nothing was taken over. `qbot account` shows both, and how to go on."
 CYCLE_S = 600.0  # documented interval of the trading cycle, market time
@@ -88,17 +88,6 @@ def performance(rt: Runtime) -> None:
         fees = account.fees_usd(connection)
     found = performance_stage.performance(trips, curve, taken.account, list(taken.positions.values()), now, fees)
     rt.board.write(keys.TRADING_PERFORMANCE, projections_system.trading_performance(found), now=rt.wall())
-
-
-def market_data(rt: Runtime, quotes: Mapping[str, Quote], now: datetime) -> None:
-    """The latest prices beside their day, and who gave them."""
-    today, before = day_and_before(now)
-    with transaction(rt.engine) as connection:
-        days = bars.days(connection, sorted(quotes), today, before)
-    for symbol, quote in quotes.items():
-        if today[0] <= quote.at < today[1]:  # newer than the last whole bar
-            days[symbol] = days[symbol].reaching(float(quote.price_usd))
-    rt.board.write_many(projections_system.market_data(quotes, days, rt.tickers, now), now=rt.wall())
 
 
 def market_status(rt: Runtime) -> None:

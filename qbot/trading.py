@@ -15,6 +15,7 @@ from qbot import (
     execution,
     portfolio,
     protecting,
+    quoting,
     rebalancing,
     reconciliation,
     risk,
@@ -132,7 +133,7 @@ def look(
         configured = bool(forecasts) or bool(models.standing_artifacts(connection))
         recent = bars.load(connection, rt.tickers, indicators_since(now), now - timedelta(minutes=BAR_MINUTES))
     symbols = sorted({forecast.symbol for forecast in forecasts} | set(held) | set(grok or ()))
-    quotes = rt.data.latest(symbols, rt.wall()) if symbols else {}
+    quotes = quoting.latest(rt, symbols) if symbols else {}
     wishes = signals(
         forecasts if configured else None, quotes, technicals_of(recent), config, now,
         allow_unskilled=rt.embedded, grok=grok,

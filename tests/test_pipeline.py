@@ -16,11 +16,14 @@ from alpaca.data.enums import DataFeed
 
 from qbot import control, forecasting, pipeline
 from qbot.contract import keys
+from qbot.contract.board import client_of
 from qbot.contract.key import Direction, Key
 from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.contract.payloads_backend import AlertType, HealthStatus, Severity
 from qbot.errors import BoardUnavailable, BrokerError, DataUnavailable, QBotError, StoreUnavailable, TrainingFailed
+from qbot.market import feeds
 from qbot.market.alpaca_data import AlpacaData
+from qbot.market.providers import Sources
 from qbot.runtime import Runtime
 from qbot.store import bars, models, tables
 from qbot.store.engine import transaction
@@ -372,13 +375,14 @@ def test_a_quote_is_told_beside_its_day_so_far_and_the_close_before_it(world: Wo
     assert (day.price, day.change, day.change_pct) == (210.5, 10.5, 5.25)  # against 200, in percent
     assert (told["MSFT"].open, told["MSFT"].change, told["MSFT"].volume) == (None, None, None)
     later = snapshot(213.5, (MID_SESSION + timedelta(seconds=1)).isoformat())  # newer than the last whole bar
+    world.market.advance(minutes=5)
     pipeline.fetch_data(with_data(world, FakeData({"AAPL": later})))
     day = world.told(keys.MULTI_API_DATA)["AAPL"]
     assert (day.high, day.low, day.volume) == (213.5, 207, 30)
     world.market.set(MID_SESSION.replace(day=8, hour=13, minute=20))  # before the next open: nothing of the day yet
     pipeline.fetch_data(rt)
     day = world.told(keys.MULTI_API_DATA)["AAPL"]
-    assert (day.open, day.high, day.change) == (None, None, -0.5)  # against Monday's close, 211
+    assert (day.open, day.high, day.change) == (None, None, 2.5)  # against Monday's close, 211
 
 
 def test_a_ticker_without_bars_does_not_have_all_the_others_read_again(world: World) -> None:
@@ -417,7 +421,11 @@ class FakeData:
 
 def with_data(world: World, fake: FakeData) -> Runtime:
     rt = world.another()
-    rt.__dict__["data"] = AlpacaData(fake, DataFeed.IEX)  # type: ignore[arg-type]
+    data = AlpacaData(fake, DataFeed.IEX)  # type: ignore[arg-type]
+    at_once = feeds.connect(
+        rt.settings, client_of(rt.settings), rt.engine, rt.wall, Sources((data,), (data,)), pause=lambda _seconds: None
+    )
+    rt.__dict__.update(data=data, feeds=at_once)
     return rt
 
 
@@ -433,28 +441,59 @@ STALE = snapshot(210.5, (MID_SESSION - timedelta(days=3)).isoformat())
     FakeData({}), FakeData({"AAPL": None}), FakeData({"AAPL": STALE, "MSFT": STALE}), FakeData({"AAPL": {}}),
     FakeData({"AAPL": snapshot("NaN", FRESH["latestTrade"]["t"])}), FakeData({"AAPL": snapshot(-1, "x")}),
     FakeData({"AAPL": snapshot(210.5, "yesterday")}), FakeData({"AAPL": "closed"}), FakeData(None), FakeData([1]),
-    FakeData({"AAPL": FRESH}, {"bars": {"AAPL": [{"t": "x"}]}}), FakeData({"AAPL": FRESH}, {"bars": {"AAPL": [None]}}),
-    FakeData({"AAPL": FRESH}, ["AAPL"]), FakeData(ValueError("no JSON")),
-    FakeData({"AAPL": FRESH}, {"bars": {"AAPL": [
-        {"t": "2025-07-07T13:30:00Z", "o": None, "h": "a", "l": 1, "c": 1, "v": 1}]}}),
+    FakeData(ValueError("no JSON")),
 ])  # fmt: skip
-def test_a_stale_empty_or_broken_provider_changes_nothing_and_raises_a_named_error(
-    world: World, fake: FakeData
-) -> None:
+def test_a_stale_empty_or_broken_provider_gives_no_price_and_raises_a_named_error(world: World, fake: FakeData) -> None:
     with pytest.raises(DataUnavailable):
         pipeline.fetch_data(with_data(world, fake))
+    assert world.rows(tables.prices) == world.rows(tables.bars) == []
+    assert world.told(keys.MARKET_DATA) == {}
+    assert world.told(keys.MULTI_API_STATS).tickers_with_data == 0
+
+
+@pytest.mark.parametrize("found", [
+    {"bars": {"AAPL": [{"t": "x"}]}}, {"bars": {"AAPL": [None]}}, ["AAPL"], ValueError("no JSON"),
+    {"bars": {"AAPL": [{"t": "2025-07-07T13:30:00Z", "o": None, "h": "a", "l": 1, "c": 1, "v": 1}]}},
+])  # fmt: skip
+def test_broken_bars_change_nothing_and_cost_no_price(world: World, found: Any) -> None:
+    pipeline.fetch_data(with_data(world, FakeData({"AAPL": FRESH}, found)))
     assert world.rows(tables.bars) == []
-    assert list(world.redis.scan_iter()) == []
+    assert world.told(keys.MARKET_DATA)["AAPL"].price == 210.5
+    (outcome,) = world.rows(tables.source_outcomes)
+    assert outcome["fault"] == "transient"
 
 
 @pytest.mark.parametrize("fault", ["server_error", "rate_limited", "drop_after_accept"])
-@pytest.mark.parametrize("path", ["/v2/stocks/snapshots", "/v2/stocks/bars"])
-def test_a_provider_that_fails_changes_nothing(world: World, fault: str, path: str) -> None:
-    world.exchange.fault(fault, path=path)
+def test_a_provider_whose_prices_fail_gives_none_and_its_bars_count(world: World, fault: str) -> None:
+    world.exchange.fault(fault, path="/v2/stocks/snapshots")
     with pytest.raises(DataUnavailable):
-        pipeline.fetch_data(world.rt)
+        pipeline.fetch_data(hurried(world))
+    assert world.rows(tables.prices) == []
+    assert world.told(keys.MARKET_DATA) == {}
+    assert len(world.rows(tables.bars)) > 0 or fault == "rate_limited"  # who asks too often is refused everything
+
+
+@pytest.mark.parametrize("fault", ["server_error", "rate_limited", "drop_after_accept"])
+def test_a_provider_whose_bars_fail_gives_prices_all_the_same(world: World, fault: str) -> None:
+    world.exchange.fault(fault, path="/v2/stocks/bars")
+    pipeline.fetch_data(hurried(world))
     assert world.rows(tables.bars) == []
-    assert list(world.redis.scan_iter()) == []
+    assert len(world.told(keys.MARKET_DATA)) == 3
+
+
+def test_what_fails_once_is_asked_for_again(world: World) -> None:
+    world.exchange.fault("server_error", path="/v2/stocks/snapshots", times=1)
+    pipeline.fetch_data(hurried(world))
+    assert len(world.told(keys.MARKET_DATA)) == 3
+
+
+def hurried(world: World) -> Runtime:
+    """With sources that are not waited for between two tries."""
+    rt = world.another()
+    rt.__dict__["feeds"] = feeds.connect(
+        rt.settings, client_of(rt.settings), rt.engine, rt.wall, pause=lambda _seconds: None
+    )
+    return rt
 
 
 def test_bars_without_sound_prices_are_left_out(world: World) -> None:
@@ -472,7 +511,20 @@ def test_old_prices_are_no_fault_while_the_exchange_is_closed_or_has_just_opened
     pipeline.fetch_data(rt)
     world.market.set(MID_SESSION.replace(hour=22))
     pipeline.fetch_data(rt)
-    assert list(world.told(keys.MARKET_DATA)) == ["AAPL"]
+    assert world.told(keys.MARKET_DATA) == {}  # no fault, and no price either
+
+
+def test_out_of_hours_the_last_bar_of_a_session_is_its_price_and_nobody_is_asked_for_another(world: World) -> None:
+    world.market.set(MID_SESSION.replace(hour=20, minute=10))
+    pipeline.fetch_data(world.rt)
+    told = world.told(keys.MARKET_DATA)["AAPL"]
+    assert told.timestamp == MID_SESSION.replace(hour=20, minute=0)
+    last = max((row for row in world.rows(tables.bars) if row["symbol"] == "AAPL"), key=lambda row: row["ts"])
+    assert told.price == last["close"]
+    before = len(world.place.faults.seen)
+    world.market.advance(minutes=5)
+    pipeline.fetch_data(world.rt)
+    assert len(world.place.faults.seen) == before
 
 
 # --- forecasts and training ------------------------------------------------------------------------------------------

@@ -344,7 +344,7 @@ MULTI_API_STATS = kinds.market(
     "multi_api_enhanced_stats", TypeAdapter(market.MultiApiStats), "fetch_data", FETCH_S, "Calls and errors by source."
 )
 DYNAMIC_TICKERS = kinds.event(
-    "dynamic_tickers", TypeAdapter(tuple[Ticker, ...]), "refresh_candidates", "The tickers QBot looks at."
+    "dynamic_tickers", TypeAdapter(tuple[Ticker, ...]), "fetch_data", "The tickers QBot looks at."
 )
 GROK_TOPSTOCKS = kinds.event(
     "grok_topstocks_prediction", TypeAdapter(market.TopStocks), "refresh_candidates", "Grok's raw picks.", _NO_GROK

@@ -197,7 +197,7 @@ def _join(sound: list[Quote], market: Market) -> tuple[Agreed | None, list[Dropp
     best = _preferred(ranked, market)
     told = ", ".join(f"{quote.source} {quote.price_usd}" for quote in ranked)
     last = _recent(best.symbol, market)
-    if last is not None and _near(best.price_usd, last.price_usd, limits.QUOTE_BAND_PCT):
+    if last is not None and near(best.price_usd, last.price_usd, limits.QUOTE_BAND_PCT):
         others = [
             _drop(quote, Reason.OUTLIER, f"{told}; the last was {last.price_usd}") for quote in ranked if quote != best
         ]
@@ -208,7 +208,7 @@ def _join(sound: list[Quote], market: Market) -> tuple[Agreed | None, list[Dropp
 def _alone(quote: Quote, market: Market) -> tuple[Agreed | None, list[Dropped]]:
     """One sound source is believed, unless it is far from what was accepted just now."""
     last = _recent(quote.symbol, market)
-    if last is not None and not _near(quote.price_usd, last.price_usd, limits.QUOTE_JUMP_PCT):
+    if last is not None and not near(quote.price_usd, last.price_usd, limits.QUOTE_JUMP_PCT):
         words = f"{quote.price_usd} after {last.price_usd}, and nobody else tells of it"
         return None, [_drop(quote, Reason.JUMP, words)]
     return _accept(quote, [quote], Basis.ALONE, market), []
@@ -220,7 +220,7 @@ def _majority(ranked: Sequence[Quote]) -> list[Quote]:
     best: list[Quote] = []
     for first in range(len(by_price)):
         low = by_price[first].price_usd
-        group = [quote for quote in by_price[first:] if _near(quote.price_usd, low, limits.QUOTE_BAND_PCT)]
+        group = [quote for quote in by_price[first:] if near(quote.price_usd, low, limits.QUOTE_BAND_PCT)]
         if (len(group), -_spread(group)) > (len(best), -_spread(best)):
             best = group
     return [quote for quote in ranked if quote in best] if 2 * len(best) > len(ranked) else []
@@ -248,7 +248,7 @@ def _recent(symbol: str, market: Market) -> Quote | None:
     return last if last is not None and timedelta(0) <= market.now - last.at <= MAX_AGE else None
 
 
-def _near(one: Decimal, other: Decimal, band_pct: Decimal) -> bool:
+def near(one: Decimal, other: Decimal, band_pct: Decimal) -> bool:
     """Whether the larger is over the smaller by no more than the band, a fraction."""
     return max(one, other) <= min(one, other) * (1 + band_pct)
 

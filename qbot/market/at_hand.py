@@ -16,7 +16,7 @@ def key_of(settings: Settings, source: str) -> str:
         "fmp": settings.fmp_api_key,
         "marketstack": settings.marketstack_api_key,
     }
-    return held[source].get_secret_value() if source in held else ""
+    return held[source].get_secret_value().strip() if source in held else ""
 
 
 def plans(settings: Settings) -> tuple[Plan, ...]:
@@ -39,4 +39,8 @@ def rules(settings: Settings) -> Rules:
 
 
 def _at_hand(settings: Settings, plan: Plan) -> bool:
-    return settings.yfinance if plan.keyless else bool(key_of(settings, plan.source))
+    if plan.keyless:
+        return settings.yfinance
+    if plan.source == "alpaca" and not settings.alpaca_secret_key.get_secret_value().strip():
+        return False
+    return bool(key_of(settings, plan.source))

@@ -13,6 +13,7 @@ from qbot.errors import CalendarUnavailable
 
 CALENDAR = "XNYS"
 Session = tuple[datetime, datetime]
+PLANNED = timedelta(days=35)  # the longest period of a quota lies within it
 LOOK_BACK = timedelta(days=14)  # two sessions lie in it whatever the holidays
 UNUSABLE = (ImportError, LookupError, StopIteration, ValueError)  # what a calendar without these days raises
 
@@ -68,6 +69,17 @@ def day_and_before(now: datetime) -> tuple[Session, Session]:
     today = now.astimezone(NEW_YORK).date()
     until = [each for each in sessions_between(now - LOOK_BACK, now + timedelta(days=1)) if _day(each) <= today]
     return until[-1], until[-2]
+
+
+def last_and_before(now: datetime) -> tuple[Session, Session]:
+    """The session that began last, running or over, and the one before it."""
+    begun = [each for each in sessions_between(now - LOOK_BACK, now) if each[0] <= now]
+    return begun[-1], begun[-2]
+
+
+def sessions_around(now: datetime) -> list[Session]:
+    """Every session that planning of calls may have to do with."""
+    return sessions_between(now - PLANNED, now + PLANNED)
 
 
 def _day(session: Session) -> date:

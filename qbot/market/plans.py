@@ -129,7 +129,7 @@ ALPACA = Plan(
     source="alpaca",
     limits=(_of_minute(200, Unit.CALLS, "its answers say so (X-RateLimit-Limit)"),),
     symbols_per_call=200,  # ours: longer addresses are refused by servers on the way
-    offers=_offers(Need.PRICE, Need.BARS, Need.CLOSE, Need.NEWS),
+    offers=_offers(Need.PRICE, Need.BARS, Need.CLOSE),
     note="Free: the trades of one exchange, IEX, which has a few percent of the volume.",
 )
 FINNHUB = Plan(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
-from qbot.market import alpaca_data, finnhub, fmp, marketstack, twelvedata
+from qbot.market import alpaca_data, at_hand, finnhub, fmp, marketstack, twelvedata
+from qbot.market import yahoo as yahoo_adapter
 from qbot.market.company import FundamentalsProvider, NewsProvider
 from qbot.market.finnhub import Finnhub
 from qbot.market.fmp import Fmp
@@ -30,16 +29,17 @@ class Sources:
 
 
 def sources_of(settings: Settings) -> Sources:
-    """The sources with a key, and Yahoo Finance unless it is switched off. No connection is made, nothing slow loaded.
+    """The sources at hand (see `at_hand`). No connection is made, nothing slow loaded.
 
-    They hold sessions: make them once a process. Their order is no preference.
+    They hold sessions: make them once a process. Their order is no preference. Raises ConfigError.
     """
-    alpaca = alpaca_data.connect(settings) if _known(settings.alpaca_api_key, settings.alpaca_secret_key) else None
-    hub = Finnhub(_finnhub(settings)) if _known(settings.finnhub_api_key) else None
-    twelve = TwelveData(_twelvedata(settings)) if _known(settings.twelvedata_api_key) else None
-    prep = Fmp(_fmp(settings)) if _known(settings.fmp_api_key) else None
-    stack = Marketstack(_marketstack(settings)) if _known(settings.marketstack_api_key) else None
-    yahoo = Yahoo(YahooLink(settings.home, settings.yfinance_url)) if settings.yfinance else None
+    named = {plan.source for plan in at_hand.plans(settings)}
+    alpaca = alpaca_data.connect(settings) if alpaca_data.SOURCE in named else None
+    hub = Finnhub(_finnhub(settings)) if finnhub.NAME in named else None
+    twelve = TwelveData(_twelvedata(settings)) if twelvedata.NAME in named else None
+    prep = Fmp(_fmp(settings)) if fmp.NAME in named else None
+    stack = Marketstack(_marketstack(settings)) if marketstack.NAME in named else None
+    yahoo = Yahoo(YahooLink(settings.home, settings.yfinance_url)) if yahoo_adapter.NAME in named else None
     everyone: tuple[Provider | None, ...] = (alpaca, hub, twelve, prep, stack, yahoo)
     bars: tuple[BarProvider | None, ...] = (alpaca, twelve, yahoo)
     fundamentals: tuple[FundamentalsProvider | None, ...] = (hub, prep, yahoo)
@@ -50,10 +50,6 @@ def sources_of(settings: Settings) -> Sources:
         tuple(source for source in fundamentals if source is not None),
         tuple(source for source in news if source is not None),
     )
-
-
-def _known(*keys: SecretStr) -> bool:
-    return all(key.get_secret_value().strip() for key in keys)
 
 
 def _finnhub(settings: Settings) -> Wire:

@@ -98,8 +98,9 @@ class Yahoo:
                 return Answer({}, {symbol: Fault.NO_DATA}, asked.requests)
             return Answer({symbol: found}, credits=asked.requests, days={symbol: parse_day(frame, meta)})
 
-    def _bars(self, batch: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
-        (symbol,) = batch
+    def chart(self, symbol: str, start: datetime, end: datetime, received_at: datetime) -> tuple[Answer, pd.DataFrame]:
+        """The five-minute bars of one symbol, and its price, which the same answer holds. Raises ProviderError."""
+        start = max(start, end - timedelta(days=BARS_BACK_DAYS))
         query = {"start": start, "end": end, "interval": "5m", "prepost": False}
         ask = partial(self._link.history, their_symbol(symbol), auto_adjust=False, actions=False, **query)
         try:
@@ -107,9 +108,17 @@ class Yahoo:
         except ProviderError as error:
             if error.fault not in OF_SYMBOL:
                 raise
-            return bar_frames.empty()
+            return Answer({}, {symbol: error.fault}, error.credits), bar_frames.empty()
         with readable(NAME, asked.requests):
-            return parse_bars(symbol, asked.value[0], start, end)
+            frame, meta = asked.value
+            found, bars = parse_quote(symbol, meta, received_at), parse_bars(symbol, frame, start, end)
+        if found is None:
+            return Answer({}, {symbol: Fault.NO_DATA}, asked.requests), bars
+        return Answer({symbol: found}, credits=asked.requests), bars
+
+    def _bars(self, batch: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
+        (symbol,) = batch
+        return self.chart(symbol, start, end, received_at=end)[1]
 
     def _asked(self, ask: Callable[[], Asked]) -> Asked:
         """Raises ProviderError."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, distinct_on
 from sqlalchemy.engine import Connection
 
 from qbot.store.tables import bars
-from qbot.types import Day
+from qbot.types import BAR_MINUTES, Day, Quote
 
 COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
 CHUNK_ROWS = 20_000
@@ -79,6 +80,16 @@ def newest_closes(connection: Connection, symbols: Sequence[str]) -> dict[str, f
     newest = sa.select(bars.c.symbol, bars.c.close).where(bars.c.symbol.in_(list(symbols)))
     newest = newest.ext(distinct_on(bars.c.symbol)).order_by(bars.c.symbol, bars.c.ts.desc())
     return dict(connection.execute(newest).all())
+
+
+def closes_at(connection: Connection, symbols: Sequence[str], close: datetime, wall: datetime) -> list[Quote]:
+    """The last price of the session that ends then, of each symbol with a bar up to its end, as its source's quote."""
+    last = sa.select(bars.c.symbol, bars.c.close, bars.c.source)
+    last = last.where(bars.c.symbol.in_(list(symbols)), bars.c.ts == close - timedelta(minutes=BAR_MINUTES))
+    return [
+        Quote(symbol, price, price, price, close, wall, source)
+        for symbol, price, source in ((row[0], Decimal(repr(row[1])), row[2]) for row in connection.execute(last))
+    ]
 
 
 def _closes(symbols: Sequence[str], span: Span) -> sa.Select[Any]:

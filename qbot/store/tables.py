@@ -576,6 +576,102 @@ source_quotas = sa.Table(
     comment="what was used of each source's quota, by all workers and over restarts",
 )
 
+universe = sa.Table(
+    "universe",
+    metadata,
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("rank", sa.Integer, nullable=False, comment="the most important first"),
+    sa.Column("why", sa.Text, nullable=False, comment="what names it"),
+    sa.Column("since_wall", Time, nullable=False),
+    comment="the tickers that are looked at",
+)
+
+source_quotes = sa.Table(
+    "source_quotes",
+    metadata,
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("price_usd", Money, nullable=False),
+    sa.Column("bid_usd", Money, nullable=False),
+    sa.Column("ask_usd", Money, nullable=False),
+    sa.Column("at", Time, nullable=False, comment="when the venue stamped it"),
+    sa.Column("received_wall", Time, nullable=False),
+    sa.Column("pass_at", Time, nullable=False, comment="begin of the pass that asked for it"),
+    sa.Column("day", JSONB, nullable=False, comment="what the same answer told of the session"),
+    sa.Column("refused", sa.Text, comment="why it is not used; null while it is"),
+    comment="what each source told of a ticker last",
+)
+
+prices = sa.Table(
+    "prices",
+    metadata,
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("price_usd", Money, nullable=False),
+    sa.Column("bid_usd", Money, nullable=False),
+    sa.Column("ask_usd", Money, nullable=False),
+    sa.Column("at", Time, nullable=False, comment="when the venue stamped it"),
+    sa.Column("received_wall", Time, nullable=False),
+    sa.Column("source", sa.Text, nullable=False, comment="whose quote it is"),
+    sa.Column("sources", JSONB, nullable=False, comment="who agrees with it, its own source first"),
+    sa.Column("basis", sa.Text, nullable=False, comment="majority|alone|last"),
+    comment="the last accepted price of each ticker",
+)
+
+data_needs = sa.Table(
+    "data_needs",
+    metadata,
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("need", sa.Text, primary_key=True, comment="price|bars|close|news|fundamentals"),
+    sa.Column("got_at", Time, comment="when a source last answered"),
+    sa.Column("confirmed_at", Time, comment="when two sources last agreed"),
+    sa.Column("disputed", sa.Boolean, nullable=False, comment="the last answers disagree"),
+    comment="when each ticker last got what is asked for again and again",
+)
+
+source_refusals = sa.Table(
+    "source_refusals",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("fault", sa.Text, nullable=False, comment="unknown_symbol|plan"),
+    sa.Column("since_wall", Time, nullable=False),
+    comment="tickers that a source does not know, or not on this plan: not asked for again for a while",
+)
+
+source_outcomes = sa.Table(
+    "source_outcomes",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("answered_wall", Time, comment="when it last answered"),
+    sa.Column("failed_wall", Time, comment="when it last did not"),
+    sa.Column("fault", sa.Text, comment="why, the last time"),
+    sa.Column("words", sa.Text, comment="the same for a human"),
+    comment="how each source of market data does",
+)
+
+fetch_passes = sa.Table(
+    "fetch_passes",
+    metadata,
+    sa.Column("began_at", Time, primary_key=True),
+    sa.Column("took_s", sa.Float, nullable=False, comment="wall time"),
+    sa.Column("tickers", sa.Integer, nullable=False, comment="whose price was asked for"),
+    sa.Column("priced", sa.Integer, nullable=False, comment="of them, those that have one"),
+    sa.Column("unanswered", sa.Integer, nullable=False, comment="of them, those that no source answered for"),
+    sa.Column("sources", JSONB, nullable=False, comment="of each: answered, failed, refused quotes by reason"),
+    comment="what came of each pass over the tickers",
+)
+
+company_facts = sa.Table(
+    "company_facts",
+    metadata,
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True, comment="fundamentals|news|days"),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("known_at", Time, nullable=False),
+    sa.Column("body", JSONB, nullable=False),
+    comment="what sources tell of companies besides prices",
+)
+
 task_ticks = sa.Table(
     "task_ticks",
     metadata,

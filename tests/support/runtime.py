@@ -51,6 +51,7 @@ from tests.support.servers import RedisServer
 WALL = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 CASH_USD = Decimal("100000")
 TICKERS = ("AAPL", "MSFT", "SPY")
+ABOUT_USD = (210.0, 498.0, 622.0)  # what they cost at MID_SESSION
 Row = dict[str, Any]
 
 # As the frontends' documents have it, with thresholds that fit the horizons and room for a few orders.
@@ -336,13 +337,17 @@ def calm(connection: sa.Connection, now: datetime) -> None:
     """
     made_up = """
         INSERT INTO bars (symbol, ts, open, high, low, close, volume, source)
-        SELECT symbol, ts, 100, 101, 99, 100 + extract(minute FROM ts)::int / 5 % 2, 1000, 'made up'
-        FROM unnest(CAST(:symbols AS text[])) AS symbol, generate_series(0, 9) AS day, generate_series(1, 16) AS bar,
+        SELECT symbol, ts, usd, 1.01 * usd, 0.99 * usd, usd * (1 + 0.01 * (extract(minute FROM ts)::int / 5 % 2)),
+            1000, 'made up'
+        FROM unnest(CAST(:symbols AS text[]), CAST(:usd AS float8[])) AS made (symbol, usd),
+            generate_series(0, 9) AS day, generate_series(1, 16) AS bar,
             LATERAL (SELECT date_bin('5 minutes', :now, 'epoch') - day * interval '1 day' - bar * interval '5 minutes'
             UNION ALL SELECT CAST(:closed AS timestamptz) - bar * interval '5 minutes' WHERE day = 0) AS at (ts)
         ON CONFLICT DO NOTHING"""
     closed = (now.astimezone(clock.NEW_YORK) - timedelta(days=1)).replace(hour=16, minute=0, second=0, microsecond=0)
-    connection.execute(sa.text(made_up), {"symbols": list(TICKERS), "now": now, "closed": closed})
+    connection.execute(
+        sa.text(made_up), {"symbols": list(TICKERS), "usd": list(ABOUT_USD), "now": now, "closed": closed}
+    )
 
 
 def _artifact(connection: sa.Connection, horizon: int, now: datetime) -> None:

@@ -1,0 +1,155 @@
+"""One pass over the tickers: plan → requests → judgement → Postgres → board; what did not come is asked of others.
+
+What has come is shown every few seconds, so that a slow source holds up no other. Whatever a source says, a price
+reaches the board through `settling` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from qbot import clock, limits, settling
+from qbot.errors import DataUnavailable
+from qbot.market import at_hand, counting
+from qbot.market.calendar import Session, last_and_before, sessions_around
+from qbot.market.carrying import Carriers, Told, When, carry_out
+from qbot.market.feeds import Feed
+from qbot.market.pacing import Rules, Source, is_open
+from qbot.market.planning import Ask, Pass, Wanted, plan
+from qbot.market.plans import Need
+from qbot.runtime import Runtime
+from qbot.store import bars, sources
+from qbot.store.engine import transaction
+
+log = structlog.get_logger(__name__)
+HISTORY = timedelta(days=70)  # bars kept ready for training: about 48 sessions
+REFUSED = timedelta(seconds=limits.REFUSED_FOR_S)
+MAX_AGE = timedelta(seconds=limits.QUOTE_MAX_AGE_S)
+BAR = timedelta(minutes=5)
+
+
+@dataclass
+class _Running:
+    """A pass while it goes on."""
+
+    rt: Runtime
+    feeds: Mapping[str, Feed]
+    rules: Rules
+    sessions: Sequence[Session]
+    tickers: tuple[str, ...]
+    urgent: frozenset[str]
+    began_at: datetime
+    until_s: float  # of the monotonic clock
+    settled: settling.Settled
+    asked: list[Ask] = field(default_factory=list)
+
+    @property
+    def left_s(self) -> float:
+        return self.until_s - clock.monotonic_s()
+
+
+def fetch(rt: Runtime, tickers: Sequence[str], urgent: Collection[str], show: Callable[[], None]) -> settling.Settled:
+    """Ask the sources at hand for what these tickers need. `show` is called whenever something is new in Postgres.
+
+    Raises DataUnavailable when the exchange is open and there is no price of it, with what the sources said;
+    BoardUnavailable or StoreUnavailable where the quotas cannot be kept: then nobody is asked.
+    """
+    running = _begin(rt, tickers, urgent)
+    carriers = Carriers(lambda ask: _carry(running, ask))
+    try:
+        _send(running, carriers)
+        while carriers.asked and running.left_s > 0:
+            told = carriers.come(min(running.left_s, limits.DATA_SETTLE_EVERY_S))
+            if told:
+                _settle(running, told, show)
+                _send(running, carriers)
+    finally:
+        late = list(carriers.give_up())
+    if late:
+        _settle(running, late, show)
+    _check(running)
+    return running.settled
+
+
+def _begin(rt: Runtime, tickers: Sequence[str], urgent: Collection[str]) -> _Running:
+    now = rt.market()
+    allowed_s = limits.FETCH_PASS_S * limits.PASS_BUSY_SHARE / clock.speed()
+    until_s = clock.monotonic_s() + max(allowed_s, min(limits.DATA_PASS_FLOOR_S, limits.FETCH_PASS_S))
+    settled = settling.begin(rt, tickers, now, at_hand.rules(rt.settings).order)
+    return _Running(
+        rt, rt.feeds, at_hand.rules(rt.settings), sessions_around(now), tuple(tickers), frozenset(urgent), now, until_s,
+        settled,
+    )  # fmt: skip
+
+
+def _send(running: _Running, carriers: Carriers) -> None:
+    """Ask for what is due and not on its way."""
+    asks = _plan(running, carriers.asked).asks
+    running.asked += asks
+    carriers.send(asks)
+
+
+def _plan(running: _Running, on_its_way: Sequence[Ask]) -> Pass:
+    rt, now = running.rt, running.rt.market()
+    waiting: dict[Need, set[str]] = {need: set() for need in Need}
+    for ask in on_its_way:
+        for need in (ask.need, *ask.brings):
+            waiting[need].update(ask.symbols)
+    with transaction(rt.engine) as connection:
+        used = counting.used(connection, [feed.plan for feed in running.feeds.values()], rt.wall())
+        refuses = sources.refusals(connection, rt.wall() - REFUSED)
+        got = {need: sources.got(connection, need, running.tickers) for need in Need}
+    if waiting[Need.BARS]:  # the newest of them may be the close
+        waiting[Need.CLOSE] |= set(running.tickers)
+    wanted = {
+        need: [
+            Wanted(symbol, symbol in running.urgent, one.got_at, one.confirmed_at, one.disputed)
+            for symbol in running.tickers
+            if symbol not in waiting[need] and (one := got[need].get(symbol, sources.Got()))
+        ]
+        for need in Need
+    }
+    at_hand_now = [
+        Source(feed.plan, used.get(name, {}), _closed(feed), refuses.get(name, frozenset()))
+        for name, feed in running.feeds.items()
+    ]
+    earlier = Pass(running.began_at, tuple(running.asked))
+    return plan(wanted, at_hand_now, now, running.sessions, running.rules, earlier if running.asked else None)
+
+
+def _closed(feed: Feed) -> str | None:
+    held = feed.gate.hold()
+    return held.words if held else None
+
+
+def _carry(running: _Running, ask: Ask) -> Told:
+    """One request, on a thread of its source's."""
+    now, starts = running.rt.market(), {}
+    if ask.need is Need.BARS:
+        with transaction(running.rt.engine) as connection:
+            newest = bars.last_starts(connection, ask.symbols)
+        earliest = now - HISTORY
+        starts = {symbol: max(newest.get(symbol, earliest), earliest) for symbol in ask.symbols}
+    return carry_out(running.feeds[ask.source], ask, When(now, running.rt.wall, starts))
+
+
+def _settle(running: _Running, told: Sequence[Told], show: Callable[[], None]) -> None:
+    settling.settle(running.rt, running.settled, told)
+    show()
+
+
+def _check(running: _Running) -> None:
+    """Raises DataUnavailable when there is no price of a session that has run for a while."""
+    settled, now = running.settled, running.rt.market()
+    (begin, close), _ = last_and_before(now)
+    if not (is_open(running.sessions, now) and now - begin > MAX_AGE):
+        return
+    newest = max((one.quote.at for one in settled.accepted.values()), default=None)
+    if newest is None or min(now, close) - newest > MAX_AGE:
+        of = f"the newest is of {newest.isoformat()}" if newest else "there is none"
+        why = settled.words if running.feeds else "no source is at hand: set a key in .env"
+        raise DataUnavailable(f"the exchange is open and no price is of now: {of}. {why}".strip())

@@ -1,0 +1,164 @@
+"""Carries out requests of a plan: each through its source's gate, all sources at once, within a bound of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+from qbot import limits
+from qbot.market import bars as bar_frames
+from qbot.market.asking import OF_SYMBOL
+from qbot.market.company import Fundamentals, News
+from qbot.market.feeds import Feed
+from qbot.market.planning import Ask
+from qbot.market.plans import Need
+from qbot.market.provider import Answer, Fault, ProviderError
+from qbot.market.yahoo import Yahoo
+
+NEWS_BACK = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one request brought. `failed`: why nothing came, or nothing more; `bars`: as far as they were asked for."""
+
+    ask: Ask
+    answer: Answer = field(default_factory=lambda: Answer({}))
+    bars: pd.DataFrame = field(default_factory=bar_frames.empty)
+    fundamentals: tuple[Fundamentals, ...] = ()
+    news: Mapping[str, tuple[News, ...]] = field(default_factory=dict)
+    failed: ProviderError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The time of asking. `bars_from`: by symbol, from when on bars are wanted."""
+
+    now: datetime
+    wall: Callable[[], datetime]
+    bars_from: Mapping[str, datetime]
+
+
+def carry_out(feed: Feed, ask: Ask, when: When) -> Told:
+    """Make one request. Raises BoardUnavailable or StoreUnavailable where nobody can tell whether it may be made."""
+    try:
+        return CARRIERS[ask.need](feed, ask, when)
+    except ProviderError as error:
+        return Told(ask, Answer({}, dict.fromkeys(ask.symbols, error.fault)), failed=error)
+
+
+def _prices(feed: Feed, ask: Ask, when: When) -> Told:
+    answer = feed.gate.call(len(ask.symbols), lambda: feed.quotes.quotes(ask.symbols, when.wall()))
+    return Told(ask, answer, failed=answer.failed)
+
+
+def _bars(feed: Feed, ask: Ask, when: When) -> Told:
+    """Symbols that want the same time are asked for together. What came before a failure is kept."""
+    assert feed.bars is not None
+    if isinstance(feed.bars, Yahoo) and Need.PRICE in ask.brings:
+        return _chart(feed, feed.bars, ask, when)
+    source, found = feed.bars, Told(ask)
+    for start, symbols in _spans(ask, when):
+        try:
+            frame = feed.gate.call(len(symbols), lambda: source.bars(symbols, start, when.now))  # noqa: B023 — at once
+        except ProviderError as error:
+            return replace(found, failed=error)
+        found = replace(found, bars=_joined(found.bars, frame))
+    return found
+
+
+def _chart(feed: Feed, yahoo: Yahoo, ask: Ask, when: When) -> Told:
+    (symbol,) = ask.symbols
+    start = when.bars_from[symbol]
+    answer, frame = feed.gate.call(1, lambda: yahoo.chart(symbol, start, when.now, when.wall()))
+    return Told(ask, answer, frame)
+
+
+def _spans(ask: Ask, when: When) -> list[tuple[datetime, tuple[str, ...]]]:
+    """The symbols by the day from which on they want bars: each day from the earliest of its begins."""
+    by_day: dict[object, list[str]] = {}
+    for symbol in ask.symbols:
+        by_day.setdefault(when.bars_from[symbol].date(), []).append(symbol)
+    return [(min(when.bars_from[symbol] for symbol in symbols), tuple(symbols)) for symbols in by_day.values()]
+
+
+def _joined(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    some = [frame for frame in (one, other) if len(frame)]
+    return pd.concat(some, ignore_index=True) if some else one
+
+
+def _fundamentals(feed: Feed, ask: Ask, when: When) -> Told:
+    source = feed.fundamentals
+    assert source is not None
+    found, missing = [], {}
+    for symbol in ask.symbols:
+        try:
+            found.append(feed.gate.call(1, lambda: source.fundamentals(symbol, when.wall())))  # noqa: B023 — at once
+        except ProviderError as error:
+            if error.fault not in OF_SYMBOL:
+                raise
+            missing[symbol] = error.fault
+    return Told(ask, Answer({}, missing), fundamentals=tuple(found))
+
+
+def _news(feed: Feed, ask: Ask, when: When) -> Told:
+    source = feed.news
+    assert source is not None
+    today = when.now.date()
+    found = {
+        symbol: feed.gate.call(1, lambda: source.news(symbol, today - NEWS_BACK, today))  # noqa: B023 — at once
+        for symbol in ask.symbols
+    }
+    return Told(ask, news=found)
+
+
+CARRIERS: Mapping[Need, Callable[[Feed, Ask, When], Told]] = {
+    Need.PRICE: _prices, Need.CLOSE: _prices, Need.BARS: _bars, Need.FUNDAMENTALS: _fundamentals, Need.NEWS: _news,
+}  # fmt: skip
+
+
+class Carriers:
+    """Requests on their way. A few at once of each source, so that a slow one holds up no other.
+
+    `carry` makes one request and raises for what concerns all of them.
+    """
+
+    def __init__(self, carry: Callable[[Ask], Told]) -> None:
+        self._carry = carry
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._running: dict[Future[Told], Ask] = {}
+
+    def send(self, asks: Iterable[Ask]) -> None:
+        """Make these requests too, in their order."""
+        for ask in asks:
+            pool = self._pools.get(ask.source)
+            if pool is None:
+                pool = self._pools[ask.source] = ThreadPoolExecutor(limits.DATA_AT_ONCE, f"data-{ask.source}")
+            self._running[pool.submit(self._carry, ask)] = ask
+
+    @property
+    def asked(self) -> tuple[Ask, ...]:
+        """What is on its way."""
+        return tuple(self._running.values())
+
+    def come(self, within_s: float) -> list[Told]:
+        """What has come back: all of it as soon as it is there, or what there is after that time."""
+        done, _ = wait(self._running, timeout=max(0.0, within_s))
+        return [self._told(future) for future in done]
+
+    def give_up(self) -> Iterator[Told]:
+        """What has not come back, as failed. A request that is being made ends by itself, and nobody hears of it."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        for ask in self._running.values():
+            error = ProviderError(ask.source, Fault.TRANSIENT, "no time left in this pass")
+            yield Told(ask, Answer({}, dict.fromkeys(ask.symbols, error.fault)), failed=error)
+        self._running.clear()
+
+    def _told(self, future: Future[Told]) -> Told:
+        del self._running[future]
+        return future.result()

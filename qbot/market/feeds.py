@@ -1,0 +1,61 @@
+"""A source with all that asking it takes: what it allows, its gate, and its adapter by what it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import redis
+from sqlalchemy.engine import Engine
+
+from qbot import clock
+from qbot.market import at_hand
+from qbot.market.company import FundamentalsProvider, NewsProvider
+from qbot.market.limiting import Gate
+from qbot.market.plans import Need, Plan
+from qbot.market.provider import BarProvider, Provider
+from qbot.market.providers import Sources, sources_of
+from qbot.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One source. `plan` offers no more than its adapter can be asked for. None: not asked for that."""
+
+    plan: Plan
+    gate: Gate
+    quotes: Provider
+    bars: BarProvider | None = None
+    fundamentals: FundamentalsProvider | None = None
+    news: NewsProvider | None = None
+
+
+def connect(
+    settings: Settings,
+    client: redis.Redis,
+    engine: Engine,
+    wall: Callable[[], datetime],
+    sources: Sources | None = None,
+    pause: Callable[[float], None] = clock.pause,
+) -> dict[str, Feed]:
+    """Every source at hand, by name, in the order of asking; one set a process. Raises ConfigError.
+
+    `pause`: what waits, a test's.
+    """
+    found = sources if sources is not None else sources_of(settings)
+    bars = {one.name: one for one in found.bars}
+    fundamentals = {one.name: one for one in found.fundamentals}
+    news = {one.name: one for one in found.news}
+    quotes = {one.name: one for one in found.quotes}
+    can: Mapping[Need, Mapping[str, object]] = {
+        Need.PRICE: quotes, Need.CLOSE: quotes, Need.BARS: bars, Need.FUNDAMENTALS: fundamentals, Need.NEWS: news,
+    }  # fmt: skip
+    feeds = {}
+    for plan in at_hand.plans(settings):
+        name = plan.source
+        if name in quotes:
+            offered = replace(plan, offers=frozenset(need for need in plan.offers if name in can[need]))
+            gate = Gate(plan, at_hand.key_of(settings, name), client, engine, wall, pause)
+            feeds[name] = Feed(offered, gate, quotes[name], bars.get(name), fundamentals.get(name), news.get(name))
+    return feeds

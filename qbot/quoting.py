@@ -1,0 +1,68 @@
+"""The price of a moment: the broker's own feed now, held against what all sources came to in the last pass.
+
+A lie, or a leap, of the one feed that is asked at the moment of a trade has to get past the others' word; where it does
+not, there is no price, and whoever needs one waits for the next pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import structlog
+
+from qbot import limits
+from qbot.errors import ConfigError, DataUnavailable
+from qbot.market.aggregation import Basis, Reason, near
+from qbot.market.alpaca_data import SOURCE
+from qbot.runtime import Runtime
+from qbot.store import quotes
+from qbot.store.engine import transaction
+from qbot.store.quotes import Accepted
+from qbot.types import Quote
+
+log = structlog.get_logger(__name__)
+MAX_AGE = timedelta(seconds=limits.QUOTE_MAX_AGE_S)
+OF_ITS_TIME = frozenset({Reason.STALE, Reason.OUT_OF_SESSION, Reason.FUTURE, Reason.OLDER})  # the next one may be right
+
+
+def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
+    """What these symbols cost now, where that is known. Raises DataUnavailable when nothing is; StoreUnavailable."""
+    wanted, now = sorted(symbols), rt.market()
+    with transaction(rt.engine) as connection:
+        known = quotes.accepted(connection, wanted)
+        doubted = quotes.refused(connection, SOURCE, wanted, now - MAX_AGE)
+    why: DataUnavailable | None = None
+    try:
+        fresh = rt.data.latest(wanted, rt.wall())
+    except ConfigError as error:
+        fresh, why = {}, DataUnavailable(str(error))
+    except DataUnavailable as error:
+        fresh, why = {}, error
+    untrue = {symbol for symbol, reason in doubted.items() if reason not in OF_ITS_TIME}
+    found = of_now({s: quote for s, quote in fresh.items() if s not in untrue}, known, now)
+    if why is not None and not found:
+        raise why
+    odd = sorted(set(fresh) - set(found))
+    if odd or why is not None:
+        log.warning("prices_in_doubt", symbols=odd, why=str(why) if why else "others told something else")
+    return found
+
+
+def of_now(fresh: Mapping[str, Quote], known: Mapping[str, Accepted], now: datetime) -> dict[str, Quote]:
+    """The newer of both where they are near; the known one alone while it is young, and the fresh one alone."""
+    young = {s: one for s, one in known.items() if timedelta(0) <= now - one.quote.at <= MAX_AGE}
+    found = {symbol: quote for symbol, quote in fresh.items() if symbol not in young}
+    for symbol, one in young.items():
+        quote = fresh.get(symbol)
+        if quote is None:
+            found[symbol] = one.quote
+        elif near(quote.price_usd, one.quote.price_usd, _band_pct(one)):
+            found[symbol] = max(one.quote, quote, key=lambda each: each.at)
+    return found
+
+
+def _band_pct(known: Accepted) -> Decimal:
+    alone = known.basis == Basis.ALONE
+    return limits.QUOTE_JUMP_PCT if alone else limits.QUOTE_DRIFT_PCT

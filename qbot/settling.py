@@ -1,0 +1,235 @@
+"""What sources told becomes prices, bars and facts in Postgres: judged, joined, and counted by source."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import Connection
+
+from qbot import alerts, clock
+from qbot.contract.payloads_backend import AlertType, Severity
+from qbot.market.aggregation import Aggregate, Basis, Market, aggregate
+from qbot.market.asking import OF_SYMBOL
+from qbot.market.calendar import Session, last_and_before, sessions_around
+from qbot.market.carrying import Told
+from qbot.market.limiting import Closed
+from qbot.market.plans import Need
+from qbot.market.provider import Fault, ProviderError
+from qbot.runtime import Runtime
+from qbot.store import bars, companies, quotes, sources
+from qbot.store.companies import Kind
+from qbot.store.engine import transaction
+from qbot.store.quotes import Accepted
+from qbot.store.sources import Got, PassMade
+from qbot.types import Day, Quote
+
+log = structlog.get_logger(__name__)
+PRICED = (Need.PRICE, Need.CLOSE)
+REFUSING = (Fault.UNKNOWN_SYMBOL, Fault.PLAN)  # of one symbol: the same answer comes again tomorrow at the earliest
+ADVICE = {
+    Fault.AUTH: "Set QBOT_{}_API_KEY to a key that works; until then nobody asks it.",
+    Fault.PLAN: "Its plan does not include what is asked for; tell what it does in QBOT_MARKET_PLANS.",
+    Fault.QUOTA: "It is asked again when its quota is renewed; see `qbot market plan`.",
+}
+
+
+@dataclass
+class Settled:
+    """What has come of a pass so far. `before`: the prices that were accepted before it; `accepted`: with its own."""
+
+    began_at: datetime
+    began_s: float
+    tickers: tuple[str, ...]
+    sessions: Sequence[Session]
+    trust: tuple[str, ...]
+    last_closes: Mapping[str, Decimal]
+    before: Mapping[str, Accepted]
+    accepted: dict[str, Accepted]
+    asked: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
+    by_source: dict[str, tuple[set[str], set[str]]] = field(default_factory=lambda: defaultdict(lambda: (set(), set())))
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    bars: int = 0
+
+    @property
+    def words(self) -> str:
+        """What went wrong, for a human: of each source once."""
+        refused = Counter(f"{source}: {reason}" for (_symbol, source), reason in self.refused.items())
+        return "; ".join([*self.failures.values(), *(f"{why} ({count})" for why, count in sorted(refused.items()))])
+
+
+def begin(rt: Runtime, tickers: Sequence[str], now: datetime, trust: tuple[str, ...]) -> Settled:
+    """A pass that nothing has come of yet."""
+    last, before = last_and_before(now)
+    with transaction(rt.engine) as connection:
+        known = quotes.accepted(connection, tickers)
+        closes = {symbol: day.previous_close for symbol, day in bars.days(connection, tickers, last, before).items()}
+    return Settled(
+        now, clock.monotonic_s(), tuple(tickers), sessions_around(now), trust,
+        {symbol: Decimal(repr(close)) for symbol, close in closes.items() if close}, known, dict(known),
+    )  # fmt: skip
+
+
+def settle(rt: Runtime, settled: Settled, told: Sequence[Told]) -> None:
+    """Record what requests brought. All of it or nothing: one transaction."""
+    now = rt.market()
+    with transaction(rt.engine) as connection:
+        _note_quotes(connection, settled, told)
+        _note_bars(connection, settled, told, now)
+        _judge(connection, settled, now, rt.wall())
+        _note_facts(connection, told, now)
+        _note_sources(rt, connection, settled, told)
+        if settled.asked:
+            sources.note_pass(connection, _made(settled))
+
+
+# --- prices -----------------------------------------------------------------------------------------------------------
+
+
+def _note_quotes(connection: Connection, settled: Settled, told: Sequence[Told]) -> None:
+    found = [quote for one in told for quote in one.answer.quotes.values()]
+    days: dict[tuple[str, str], Day] = {
+        (symbol, one.ask.source): day for one in told for symbol, day in one.answer.days.items()
+    }
+    quotes.note(connection, found, days, settled.began_at)
+    for one in told:
+        if one.ask.need in PRICED or Need.PRICE in one.ask.brings:
+            answered, failed = settled.by_source[one.ask.source]
+            settled.asked.update(one.ask.symbols)
+            settled.answered.update(one.answer.quotes)
+            answered.update(one.answer.quotes)
+            failed.update(set(one.ask.symbols) - set(one.answer.quotes))
+
+
+def _judge(connection: Connection, settled: Settled, now: datetime, wall: datetime) -> None:
+    """Join what this pass has brought so far. A price that it accepted before and cannot stand by now is taken back."""
+    found = quotes.of_pass(connection, settled.began_at)
+    closes = _closes(connection, settled, now, wall)
+    market = Market(
+        now, settled.sessions, settled.last_closes,
+        {symbol: one.quote for symbol, one in settled.before.items()}, settled.trust,
+    )  # fmt: skip
+    joined = aggregate([*found, *closes], market)
+    agreed = {s: Accepted(one.quote, one.sources, str(one.basis)) for s, one in joined.agreed.items()}
+    told = {quote.symbol for quote in (*found, *closes)}
+    kept = {symbol: one for symbol, one in settled.before.items() if symbol in told and symbol not in agreed}
+    lost = sorted(told - set(agreed) - set(kept))
+    quotes.accept(connection, [*agreed.values(), *kept.values()])
+    quotes.withdraw(connection, lost)
+    settled.accepted = {s: one for s, one in (settled.accepted | kept | agreed).items() if s not in lost}
+    settled.refused = {(one.symbol, one.source): str(one.reason) for one in joined.dropped}
+    words = {(one.symbol, one.source): f"{one.reason}: {one.words}" for one in joined.dropped}
+    quotes.refuse(connection, words, settled.began_at)
+    _note_needs(connection, settled, found, closes, joined)
+
+
+def _closes(connection: Connection, settled: Settled, now: datetime, wall: datetime) -> list[Quote]:
+    """Out of hours: the close of the last bar of the session, where there is one, as a quote of its source."""
+    (begin, close), _ = last_and_before(now)
+    if begin <= now < close:
+        return []
+    return bars.closes_at(connection, settled.tickers, close, wall)
+
+
+def _note_needs(
+    connection: Connection, settled: Settled, found: Sequence[Quote], closes: Sequence[Quote], joined: Aggregate
+) -> None:
+    """When each ticker got its price, whether two sources agreed on it, and whether they do not."""
+    symbols, at = {quote.symbol for quote in found}, settled.began_at
+    known, disputed = sources.got(connection, Need.PRICE, symbols), joined.disputed
+    agreed = {s for s, one in joined.agreed.items() if one.basis is Basis.MAJORITY and len(one.sources) > 1}
+    new = {s: Got(at, at if s in agreed else known.get(s, Got()).confirmed_at, s in disputed) for s in sorted(symbols)}
+    sources.note_got(connection, Need.PRICE, new)
+    sources.note_got(connection, Need.CLOSE, dict.fromkeys(sorted(symbols | {one.symbol for one in closes}), Got(at)))
+
+
+# --- bars and facts ---------------------------------------------------------------------------------------------------
+
+
+def _note_bars(connection: Connection, settled: Settled, told: Sequence[Told], now: datetime) -> None:
+    for one in told:
+        if one.ask.need is Need.BARS:
+            settled.bars += bars.upsert(connection, one.bars, one.ask.source)
+            if one.failed is None:
+                refused = one.answer.missing
+                come = [symbol for symbol in one.ask.symbols if symbol not in refused]
+                sources.note_got(connection, Need.BARS, dict.fromkeys(sorted(come), Got(now)))
+
+
+def _note_facts(connection: Connection, told: Sequence[Told], now: datetime) -> None:
+    for one in told:
+        known = {each.symbol: _body(each) for each in one.fundamentals}
+        companies.note(connection, Kind.FUNDAMENTALS, known, one.ask.source, now)
+        news = {symbol: [_body(each) for each in found] for symbol, found in one.news.items()}
+        companies.note(connection, Kind.NEWS, news, one.ask.source, now)
+        if one.ask.need in (Need.FUNDAMENTALS, Need.NEWS) and one.failed is None:
+            sources.note_got(connection, one.ask.need, dict.fromkeys(sorted(one.ask.symbols), Got(now)))
+
+
+def _body(fact: Any) -> dict[str, Any]:
+    """As JSON, without what its row says already."""
+    found = {name: value for name, value in asdict(fact).items() if name not in ("symbol", "source", "received_at")}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in found.items()}
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def _note_sources(rt: Runtime, connection: Connection, settled: Settled, told: Sequence[Told]) -> None:
+    """How each source did. One that was not asked, for its own good, is as it was."""
+    sources.answered(connection, {one.ask.source for one in told if _well(one)}, rt.wall())
+    refused = {
+        (one.ask.source, symbol): str(fault)
+        for one in told
+        if one.failed is None
+        for symbol, fault in one.answer.missing.items()
+        if fault in REFUSING
+    }
+    sources.refuse(connection, refused, rt.wall())
+    for error in _failures(told):
+        settled.failures[error.provider] = str(error)
+        if isinstance(error, Closed):
+            continue
+        sources.failed(connection, error.provider, error.fault, str(error), rt.wall())
+        log.warning("source_failed", source=error.provider, fault=str(error.fault), why=str(error))
+        if error.fault in ADVICE:
+            _tell(rt, connection, error)
+
+
+def _well(one: Told) -> bool:
+    """Whether the source answered, be it that it has nothing for what was asked."""
+    return one.failed is None or one.failed.fault in OF_SYMBOL
+
+
+def _failures(told: Iterable[Told]) -> list[ProviderError]:
+    """The last one of each source."""
+    last = {one.failed.provider: one.failed for one in told if one.failed is not None and not _well(one)}
+    return [last[name] for name in sorted(last)]
+
+
+def _tell(rt: Runtime, connection: Connection, error: ProviderError) -> None:
+    severity = Severity.INFO if error.fault is Fault.QUOTA else Severity.WARNING
+    advice = ADVICE[error.fault].format(error.provider.upper())
+    title, about = f"{error.provider} gives no market data", f"{error.provider} {error.fault}"
+    alerts.alert(rt, connection, AlertType.SYSTEM_ALERT, severity, title, f"{error}. {advice}", about=about)
+
+
+def _made(settled: Settled) -> PassMade:
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for (_symbol, source), reason in settled.refused.items():
+        reasons[source][reason] += 1
+    told = {
+        name: {"answered": len(answered), "failed": len(failed - answered), "refused": dict(reasons[name])}
+        for name, (answered, failed) in sorted(settled.by_source.items())
+    }
+    priced = sum(symbol in settled.accepted for symbol in settled.asked)
+    took_s = round(clock.monotonic_s() - settled.began_s, 3)
+    unanswered = len(settled.asked - settled.answered)
+    return PassMade(settled.began_at, took_s, len(settled.asked), priced, unanswered, told)

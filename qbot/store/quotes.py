@@ -1,0 +1,112 @@
+"""What each source told of a ticker last, and the price that was accepted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Connection
+
+from qbot.store.tables import prices, source_quotes
+from qbot.types import Day, Quote
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The last accepted price of a ticker; `sources`: who agrees with it, its own first. `basis`: see aggregation."""
+
+    quote: Quote
+    sources: tuple[str, ...]
+    basis: str
+
+
+def note(connection: Connection, told: Iterable[Quote], days: Mapping[tuple[str, str], Day], pass_at: datetime) -> None:
+    """Remember what sources told, in the place of what they told before. `days`: by symbol and source."""
+    rows = [
+        _row(quote)
+        | {"pass_at": pass_at, "day": asdict(days.get((quote.symbol, quote.source), Day())), "refused": None}
+        for quote in told
+    ]
+    _put(connection, source_quotes, rows)
+
+
+def refuse(connection: Connection, why: Mapping[tuple[str, str], str], pass_at: datetime) -> None:
+    """Mark what is not used of the quotes of a pass, by symbol and source. What is not named is used."""
+    here = source_quotes.c
+    connection.execute(source_quotes.update().where(here.pass_at == pass_at).values(refused=None))
+    for (symbol, source), words in sorted(why.items()):
+        mine = sa.and_(here.symbol == symbol, here.source == source)
+        connection.execute(source_quotes.update().where(mine).values(refused=words))
+
+
+def refused(connection: Connection, source: str, symbols: Collection[str], since: datetime) -> dict[str, str]:
+    """Of what a source told in passes since then and what is not used: the reason's name, by symbol."""
+    here = source_quotes.c
+    query = sa.select(here.symbol, here.refused).where(here.source == source, here.symbol.in_(list(symbols)))
+    query = query.where(here.pass_at >= since, here.refused.is_not(None))
+    return {symbol: words.partition(":")[0] for symbol, words in connection.execute(query)}
+
+
+def of_pass(connection: Connection, pass_at: datetime) -> list[Quote]:
+    """What sources told in one pass."""
+    found = connection.execute(source_quotes.select().where(source_quotes.c.pass_at == pass_at)).mappings()
+    return [_quote(row) for row in found]
+
+
+def days(connection: Connection, symbols: Collection[str], since: datetime) -> dict[str, list[tuple[str, Day]]]:
+    """What sources told of the session of a symbol, with the source's name, of quotes stamped since then."""
+    here = source_quotes.c
+    query = sa.select(here.symbol, here.source, here.day).where(here.symbol.in_(list(symbols)), here.at >= since)
+    found: dict[str, list[tuple[str, Day]]] = {}
+    for symbol, source, day in connection.execute(query):
+        found.setdefault(symbol, []).append((source, Day(**day)))
+    return found
+
+
+def accept(connection: Connection, found: Iterable[Accepted]) -> None:
+    """Put these prices in the place of the ones before."""
+    rows = [_row(one.quote) | {"sources": list(one.sources), "basis": one.basis} for one in found]
+    _put(connection, prices, rows)
+
+
+def withdraw(connection: Connection, symbols: Collection[str]) -> None:
+    """Of these no price is accepted any more."""
+    connection.execute(prices.delete().where(prices.c.symbol.in_(list(symbols))))
+
+
+def accepted(connection: Connection, symbols: Collection[str]) -> dict[str, Accepted]:
+    """The last accepted price of each symbol that has one, however old."""
+    found = connection.execute(prices.select().where(prices.c.symbol.in_(list(symbols)))).mappings()
+    return {row["symbol"]: Accepted(_quote(row), tuple(row["sources"]), row["basis"]) for row in found}
+
+
+def _row(quote: Quote) -> dict[str, Any]:
+    return {
+        "symbol": quote.symbol,
+        "source": quote.source,
+        "price_usd": quote.price_usd,
+        "bid_usd": quote.bid_usd,
+        "ask_usd": quote.ask_usd,
+        "at": quote.at,
+        "received_wall": quote.received_at,
+    }
+
+
+def _quote(row: Mapping[Any, Any]) -> Quote:
+    price, bid, ask = (row[name].normalize() for name in ("price_usd", "bid_usd", "ask_usd"))
+    return Quote(row["symbol"], price, bid, ask, row["at"], row["received_wall"], row["source"])
+
+
+def _put(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Insert, or replace what has the same key. Ordered, so that two writers never wait for each other."""
+    if not rows:
+        return
+    key = [column.name for column in table.primary_key.columns]
+    rows.sort(key=lambda row: [row[name] for name in key])
+    statement = insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
