@@ -13,10 +13,11 @@ from qbot import clock, grok_asking, limits, projections_system, sessions
 from qbot.contract import keys, kinds
 from qbot.contract.payloads_backend import ServiceStatus
 from qbot.errors import BrokerError, StoreUnavailable
+from qbot.market import at_hand
 from qbot.market.calendar import known_hours
 from qbot.projections_system import Health
 from qbot.runtime import Runtime
-from qbot.store import ledger, models, order_book, shown
+from qbot.store import ledger, models, order_book, shown, sources
 from qbot.store.engine import transaction
 
 MEGABYTE = 1024 * 1024
@@ -57,6 +58,7 @@ def observe(rt: Runtime) -> Health:
         cpu_pct=psutil.cpu_percent(interval=limits.CPU_SAMPLE_S),
         uptime_s=_uptime_s(processes),
         grok=stored.grok if stored else ServiceStatus.OFFLINE,
+        sources=stored.sources if stored else {},
         fallen_silent=tuple(queue for queue in still if any(e.queue == queue and e.name in ticks for e in ENTRIES)),
     )
 
@@ -86,7 +88,7 @@ def _broker(rt: Runtime) -> bool:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What Postgres tells: artifacts that serve, the last fill, open orders, each task's last begin, live sessions,
-    and what came of the last call of Grok.
+    what came of the last call of Grok, and whether each source of market data works that is at hand and was asked.
     """
 
     models_standing: int
@@ -95,6 +97,7 @@ class Stored:
     ticks: Mapping[str, datetime]
     sessions: tuple[str, ...]
     grok: ServiceStatus
+    sources: Mapping[str, bool]
 
 
 def _postgres(rt: Runtime) -> Stored | None:
@@ -104,9 +107,12 @@ def _postgres(rt: Runtime) -> Stored | None:
             trained, resting = models.usable(models.standing_artifacts(connection)), order_book.open_orders(connection)
             last_fill_at, ticks = ledger.last_fill_at(connection), shown.last_ticks(connection)
             active, grok = sessions.active(connection, rt.wall()), grok_asking.status(rt, connection)
+            asked = sources.outcomes(connection)
     except StoreUnavailable:
         return None
-    return Stored(len(trained), last_fill_at, len(resting), ticks, active, grok)
+    here = {plan.source for plan in at_hand.plans(rt.settings)}
+    works = {name: outcome.works for name, outcome in asked.items() if name in here}
+    return Stored(len(trained), last_fill_at, len(resting), ticks, active, grok, works)
 
 
 def _processes() -> list[psutil.Process]:

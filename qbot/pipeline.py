@@ -19,6 +19,7 @@ from qbot import (
     control,
     deviation,
     emergency,
+    enhancing,
     fetching,
     forecasting,
     grok_asking,
@@ -64,6 +65,7 @@ def fetch_data(rt: Runtime) -> None:
     tickers, urgent = universe.refresh(rt, config)
     found = fetching.fetch(rt, tickers, urgent, show=lambda: showing_market.market_data(rt))
     inputs.check_levels(rt, {symbol: one.quote for symbol, one in found.accepted.items()})
+    enhancing.enhance(rt, tickers)
     log.info("fetched", tickers=len(tickers), priced=len(found.accepted), bars=found.bars)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from qbot import portfolio
@@ -39,21 +40,25 @@ class Health:
     cpu_pct: float
     uptime_s: int
     grok: ServiceStatus = ServiceStatus.OFFLINE  # by what came of the last call; without a key nobody asks
+    sources: Mapping[str, bool] = field(default_factory=dict)  # of market data: whether each that was asked works
     fallen_silent: tuple[str, ...] = ()  # of the silent queues, those where somebody has worked before
 
 
 def status(found: Health, wall: datetime, hours: MarketHours | None) -> SystemStatus:
-    """`system_status`. Providers without a key are not active. `hours` is None when the calendar cannot be used."""
+    """`system_status`. A source is active by what came of asking it last; one without a key is not.
+
+    `hours` is None when the calendar cannot be used.
+    """
     return SystemStatus(
         redis_connected=True,
         postgres_connected=found.postgres_answers,
-        finnhub_api_active=False,
-        fmp_api_active=False,
-        marketstack_api_active=False,
-        alpaca_api_active=found.broker_answers,
+        finnhub_api_active=found.sources.get("finnhub", False),
+        fmp_api_active=found.sources.get("fmp", False),
+        marketstack_api_active=found.sources.get("marketstack", False),
+        alpaca_api_active=found.broker_answers and found.sources.get("alpaca", True),
         grok_api_active=found.grok is ServiceStatus.ACTIVE,
-        yfinance_api_active=False,
-        twelvedata_api_active=False,
+        yfinance_api_active=found.sources.get("yfinance", False),
+        twelvedata_api_active=found.sources.get("twelvedata", False),
         worker_running=not found.silent_queues,
         last_heartbeat=wall,
         uptime_seconds=found.uptime_s,
@@ -66,13 +71,15 @@ def status(found: Health, wall: datetime, hours: MarketHours | None) -> SystemSt
 
 def health(found: Health, wall: datetime) -> SystemHealth:
     """`backend:system_health`."""
-    broker = ServiceStatus.ACTIVE if found.broker_answers else ServiceStatus.OFFLINE
+    broker = ServiceStatus.ACTIVE if found.sources.get("alpaca", True) else ServiceStatus.DEGRADED
+    broker = broker if found.broker_answers else ServiceStatus.OFFLINE
     trained = ServiceStatus.ACTIVE if found.models_standing else ServiceStatus.OFFLINE
     if 0 < found.models_standing < len(HORIZONS_MINUTES):
         trained = ServiceStatus.DEGRADED
     slow = found.redis_latency_ms > SLOW_REDIS_MS
     worst = HealthStatus.HEALTHY
-    if slow or trained is not ServiceStatus.ACTIVE or found.silent_queues:
+    blind = bool(found.sources) and not any(found.sources.values())
+    if slow or blind or trained is not ServiceStatus.ACTIVE or found.silent_queues:
         worst = HealthStatus.WARNING
     if not found.broker_answers or not found.postgres_answers:
         worst = HealthStatus.ERROR

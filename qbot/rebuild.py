@@ -12,6 +12,7 @@ import structlog
 
 from qbot import (
     control,
+    enhancing,
     grok_asking,
     health,
     reconciliation,
@@ -86,6 +87,7 @@ PARTS: dict[str, Part] = {  # what a human misses most comes first; the session 
     "session": _session,
     "health": health.show_health,
     "market data": showing_market.market_data,
+    "days of Yahoo Finance": lambda rt: enhancing.show(rt, rt.tickers),
     "forecasts": _forecasts,
     "Grok's picks": showing_grok.picks,
     "outcomes of forecasts": showing_ml.outcomes,

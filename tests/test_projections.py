@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from beat_schedule import ENTRIES
-from qbot import health, portfolio, projections, projections_ml, projections_system
+from qbot import health, portfolio, projections, projections_market, projections_ml, projections_system
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.contract.payloads_autotrading import BackendStatus
@@ -23,7 +23,9 @@ from qbot.performance import RoundTrip, performance
 from qbot.projections_system import Health
 from qbot.session import Switch
 from qbot.skill import Metrics
+from qbot.store.quotes import Accepted
 from qbot.store.shown import Context
+from qbot.store.sources import PassMade
 from qbot.training_types import (
     PROGRESS,
     ArtifactRecord,
@@ -484,6 +486,12 @@ def test_the_heartbeat_is_wall_time_and_the_market_is_market_time() -> None:
     shown = wire(keys.SYSTEM_STATUS, projections_system.status(WELL, WALL, market_hours(NOW)))
     assert (shown["last_heartbeat"], shown["market_open"]) == ("2026-11-21T12:00:00Z", True)
     assert (shown["alpaca_api_active"], shown["grok_api_active"], shown["uptime_seconds"]) == (True, False, 7_200)
+    assert not any(shown[f"{name}_api_active"] for name in ("finnhub", "fmp", "marketstack", "twelvedata", "yfinance"))
+    asked = replace(WELL, sources={"alpaca": False, "finnhub": True, "fmp": False})
+    shown = wire(keys.SYSTEM_STATUS, projections_system.status(asked, WALL, market_hours(NOW)))
+    told = tuple(shown[f"{name}_api_active"] for name in ("alpaca", "finnhub", "fmp", "yfinance"))
+    assert told == (False, True, False, False)
+    assert wire(keys.SYSTEM_HEALTH, projections_system.health(asked, WALL))["alpaca_api_status"] == "DEGRADED"
     assert (shown["postgres_connected"], shown["worker_running"]) == (True, True)
     ill = replace(WELL, postgres_answers=False, silent_queues=("training",))
     shown = wire(keys.SYSTEM_STATUS, projections_system.status(ill, WALL, None))
@@ -502,28 +510,41 @@ def test_a_queue_is_silent_once_none_of_its_tasks_has_begun_for_three_intervals_
 
 
 DAY = Day(open=99.0, high=101.0, low=98.5, volume=1_000.0, previous_close=100.0)
+PRICES = {
+    "AAPL": Accepted(quote(price="100.25"), ("test", "other"), "majority"),
+    "SPY": Accepted(quote("SPY", "50"), ("test",), "alone"),
+}
 
 
 def test_a_fetch_tells_what_came_and_what_did_not() -> None:
-    quotes = {"AAPL": quote(price="100.25"), "SPY": quote("SPY", "50")}
-    found = projections_system.market_data(quotes, {"AAPL": DAY}, ["AAPL", "MSFT", "SPY"], NOW)
+    told = {"alpaca": {"answered": 2, "failed": 1, "refused": {}}, "finnhub": {"answered": 1, "failed": 0}}
+    made = PassMade(NOW - timedelta(seconds=9), 1.0, 3, 2, 1, told)
+    found = projections_market.market_data(PRICES, {"AAPL": DAY}, {}, made, ["AAPL", "MSFT", "SPY"], NOW)
     writes = {key.name: wire(key, value) for key, value in found}
     assert writes["market_data"]["AAPL"]["price"] == 100.25
-    assert (writes["market_source_stats"]["alpaca"], writes["market_source_stats"]["failed"]) == (2, 1)
-    assert writes["multi_api_enhanced_stats"]["coverage_pct"] == 66.7
+    stats = writes["market_source_stats"]
+    assert [stats[name] for name in ("alpaca", "finnhub", "fmp", "failed", "stub")] == [2, 1, 0, 1, 0]
+    calls = writes["multi_api_enhanced_stats"]
+    assert (calls["coverage_pct"], calls["alpaca"], "fmp" in calls) == (66.7, {"success": 2, "errors": 1}, False)
     assert writes["dynamic_tickers"] == ["AAPL", "MSFT", "SPY"]
     assert "backend:grok_candidates" not in writes  # a fetch does not take away what Grok named
-    nothing = projections_system.market_data({}, {}, [], NOW)
+    nothing = projections_market.market_data({}, {}, {}, None, [], NOW)
     assert {key.name: value for key, value in nothing}["multi_api_enhanced_stats"].coverage_pct == 0.0
 
 
+def test_the_session_of_a_ticker_is_that_of_its_bars_then_what_came_with_its_price_then_others() -> None:
+    told = [("fmp", Day(open=1.0, high=9.0, previous_close=3.0)), ("finnhub", Day(open=2.0, low=0.5))]
+    assert projections_market.day_of(Day(high=8.0), told, "finnhub") == Day(2.0, 8.0, 0.5, None, 3.0)
+
+
 def test_a_quote_stands_beside_its_day_and_what_nobody_tells_is_null() -> None:
-    quotes = {"AAPL": quote(price="100.25"), "SPY": quote("SPY", "50")}
-    writes = dict(projections_system.market_data(quotes, {"AAPL": DAY}, ["AAPL", "SPY"], NOW))
+    figures = {"AAPL": {"market_cap_usd": 3e12, "pe_ratio": 30.5}}
+    writes = dict(projections_market.market_data(PRICES, {"AAPL": DAY}, figures, None, ["AAPL", "SPY"], NOW))
     shown = wire(keys.MULTI_API_DATA, writes[keys.MULTI_API_DATA])
     told = tuple(shown["AAPL"][name] for name in ("open", "high", "low", "volume", "change", "change_pct"))
     assert told == (99.0, 101.0, 98.5, 1_000, 0.25, 0.25)  # the last in percent
-    assert shown["AAPL"]["sources_used"] == ["test"]
+    assert (shown["AAPL"]["sources_used"], shown["AAPL"]["sources_count"]) == (["test", "other"], 2)
+    assert (shown["AAPL"]["market_cap"], shown["AAPL"]["pe_ratio"]) == (3_000_000_000_000, 30.5)
     unknown = ("open", "high", "low", "volume", "change", "change_pct", "market_cap", "pe_ratio")
     assert [shown["SPY"][name] for name in unknown] == [None] * 8
 
