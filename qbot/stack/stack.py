@@ -21,7 +21,7 @@ from qbot.errors import ConfigError, StackError
 from qbot.settings import Settings
 from qbot.stack import child, environment, lock, ports, programs, redis, replay, secrets
 from qbot.stack.supervise import TICK_S, ProcessHealth, Program, Supervisor
-from qbot.standin.addresses import settings_at
+from qbot.standin.addresses import settings_at, url_of
 
 STATUS_FILE = "status.json"
 EARLIER_RUN_S = 12.0  # how long the processes of a killed run may keep its ports
@@ -200,20 +200,14 @@ def of_this_stack(settings: Settings, embedded_exchange: bool) -> Settings:
 def _made_up(settings: Settings) -> dict[str, object]:
     """Every vendor is the stand-in, under a key that is none. Quotas are of real time, so the replay runs in it."""
     speed = settings.replay_speed if "replay_speed" in settings.model_fields_set else 1.0
-    return {
-        **settings_at(f"http://{ports.HOST}:{settings.fake_providers_port}"),
-        "yfinance": True,
-        "replay_speed": speed,
-    }
+    return {**settings_at(url_of(settings.fake_providers_port)), "replay_speed": speed}
 
 
 def _require_no_broker(settings: Settings) -> None:
     """Raises ConfigError."""
-    keys = {
-        "QBOT_ALPACA_API_KEY": settings.alpaca_api_key, "QBOT_ALPACA_SECRET_KEY": settings.alpaca_secret_key,
-    }  # fmt: skip
+    keys = {"QBOT_ALPACA_API_KEY": settings.alpaca_api_key, "QBOT_ALPACA_SECRET_KEY": settings.alpaca_secret_key}
     named = [name for name, key in keys.items() if key.get_secret_value()]
     if settings.fake_providers and named:
         raise ConfigError(
-            f"made-up market data never meet a real broker: unset {' and '.join(named)}, or leave them out"
+            f"made-up market data never meet a real broker: unset {' and '.join(named)}, or start without them"
         )

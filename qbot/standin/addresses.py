@@ -1,4 +1,4 @@
-"""Where each vendor stands on the stand-in, and what QBot's settings have to be for it to ask there and nowhere else."""
+"""Where each vendor stands on the stand-in, and the settings with which QBot asks there and nowhere else."""
 
 from __future__ import annotations
 
