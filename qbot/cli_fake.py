@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from qbot.errors import ConfigError
 from qbot.log import quiet
 from qbot.settings import settings
 from qbot.standin.addresses import url_of
@@ -42,6 +43,8 @@ def fake(
             provider, fault, latency_s=latency, symbols=symbol or (), factor=factor, hours=hours, times=times
         )
     found = control.all()
+    if provider not in (None, EVERY, HEAL, *found):
+        raise ConfigError(f"no provider is named {provider}; there are {', '.join(found)}")
     if provider in found and fault is None and not latency:
         _show_one(provider, found[provider])
     else:

@@ -58,6 +58,8 @@ class OfExchange:
         if not SYMBOL.fullmatch(symbol):
             return []
         begins = {hours.day_of(session): session[0] for session in hours.of_days(first, last)}
+        if not begins:
+            return []
         start, end = (datetime.combine(day, time(), NEW_YORK) for day in (first, last))
         found = self._bars(symbol, "1Day", start, end)
         return [_moved(bar, begins[day]) for bar in found if (day := bar.at.astimezone(NEW_YORK).date()) in begins]

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,15 +22,22 @@ from qbot.types import BAR_MINUTES, TICKER
 MINUTE = timedelta(minutes=1)
 DAY_S = 86_400.0
 WAVES = (  # how long one takes, and how far it goes: a fraction of the price
-    (183 * DAY_S, 0.10), (41 * DAY_S, 0.04), (9 * DAY_S, 0.015), (1.3 * DAY_S, 0.006),
+    (183 * DAY_S, 0.10), (41 * DAY_S, 0.02), (9 * DAY_S, 0.008), (1.3 * DAY_S, 0.005),
     (5_820.0, 0.0025), (1_860.0, 0.0012), (420.0, 0.0005),
 )  # fmt: skip
 LOWEST_USD, HIGHEST_USD = 20.0, 500.0
 FEWEST_SHARES, MOST_SHARES = 400_000, 40_000_000  # of a session
 EDGES = 0.5  # the first and the last minutes trade half as much again as the average
 HALF_SPREAD_USD = 0.01
-SESSIONS_KEPT = 20_000  # two of each symbol, however many: 3 kB each
+SESSIONS_KEPT = 12_000  # two of each symbol, however many: 6 kB each
 Points: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"
+
+
+class Course(NamedTuple):
+    """A session of a symbol at each minute, the first and the last one counted: the price, the shares traded so far."""
+
+    usd: Points
+    shares: Points
 
 
 class Walk:
@@ -39,7 +46,7 @@ class Walk:
     def __init__(self, seed: int = 1, symbols: Collection[str] | None = None) -> None:
         self._seed = seed
         self._symbols = None if symbols is None else frozenset(symbols)
-        self._points = lru_cache(maxsize=SESSIONS_KEPT)(self._make_points)
+        self._course = lru_cache(maxsize=SESSIONS_KEPT)(self._make_course)
 
     def snapshots(self, symbols: Sequence[str], now: datetime) -> dict[str, Snapshot]:
         last, before = hours.begun(now)
@@ -62,46 +69,48 @@ class Walk:
         return bool(TICKER.fullmatch(symbol)) if self._symbols is None else symbol in self._symbols
 
     def _snapshot(self, symbol: str, session: Session, before: Session, now: datetime) -> Snapshot:
-        points, at = self._points(symbol, session), min(now, session[1])
+        course, at = self._course(symbol, session), min(now, session[1])
         minutes = (at - session[0]) / MINUTE
-        whole = int(minutes)
-        price = _between(points, minutes)
-        seen = points[: whole + 1]
+        price = round(_between(course.usd, minutes), 2)
+        seen = course.usd[: int(minutes) + 1]
         return Snapshot(
             symbol, price, round(price - HALF_SPREAD_USD, 2), round(price + HALF_SPREAD_USD, 2), at, session[0],
-            open=float(points[0]), high=max(float(seen.max()), price), low=min(float(seen.min()), price),
-            volume=self._shares(symbol, session, minutes), previous_close=float(self._points(symbol, before)[-1]),
+            open=float(seen[0]), high=max(float(seen.max()), price), low=min(float(seen.min()), price),
+            volume=int(_between(course.shares, minutes)),
+            previous_close=float(self._course(symbol, before).usd[-1]),
         )  # fmt: skip
 
     def _of_session(self, symbol: str, session: Session) -> list[Bar]:
-        points, found = self._points(symbol, session), []
-        for first in range(0, len(points) - 1, BAR_MINUTES):
-            inside = points[first : first + BAR_MINUTES + 1]
-            begin, end = (self._shares(symbol, session, minute) for minute in (first, first + BAR_MINUTES))
-            found.append(_bar(session[0] + first * MINUTE, inside, end - begin))
-        return found
+        """Its five-minute bars, those to come as well."""
+        course = self._course(symbol, session)
+        usd, edges = course.usd, course.usd[::BAR_MINUTES]
+        inside = usd[:-1].reshape(-1, BAR_MINUTES)
+        columns = (
+            edges[:-1], np.maximum(inside.max(axis=1), edges[1:]), np.minimum(inside.min(axis=1), edges[1:]), edges[1:],
+            np.diff(course.shares[::BAR_MINUTES].astype(np.int64)),
+        )  # fmt: skip
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [Bar(session[0] + BAR_MINUTES * number * MINUTE, *row) for number, row in enumerate(rows)]
 
     def _day(self, symbol: str, session: Session) -> Bar:
-        points = self._points(symbol, session)
-        return _bar(session[0], points, self._shares(symbol, session, len(points) - 1))
+        course = self._course(symbol, session)
+        usd = course.usd
+        return Bar(
+            session[0], float(usd[0]), float(usd.max()), float(usd.min()), float(usd[-1]), int(course.shares[-1])
+        )
 
-    def _make_points(self, symbol: str, session: Session) -> Points:
-        """The price at each minute of a session, the first and the last one counted."""
-        count = int((session[1] - session[0]) / MINUTE) + 1
-        seconds = session[0].timestamp() + 60.0 * np.arange(count)
-        total = np.zeros(count)
+    def _make_course(self, symbol: str, session: Session) -> Course:
+        minutes = np.arange(int((session[1] - session[0]) / MINUTE) + 1)
+        seconds = session[0].timestamp() + 60.0 * minutes
+        total = np.zeros(len(minutes))
         for number, (length_s, share) in enumerate(WAVES):
             total += share * np.sin(2 * np.pi * (seconds / length_s + self._chance(symbol, f"wave {number}")))
         base = LOWEST_USD * (HIGHEST_USD / LOWEST_USD) ** self._chance(symbol, "price")
-        points: Points = np.round(base * np.exp(total), 2)
-        return points
-
-    def _shares(self, symbol: str, session: Session, minutes: float) -> int:
-        """Traded since the open: most at the edges of the session."""
-        most = MOST_SHARES * self._chance(symbol, "volume") ** 3
-        whole = max(FEWEST_SHARES, most) * (0.7 + 0.6 * self._chance(symbol, f"volume {session[0]:%F}"))
-        share = minutes / ((session[1] - session[0]) / MINUTE)
-        return int(whole * (share + EDGES * np.sin(2 * np.pi * share) / (2 * np.pi)))
+        most = max(FEWEST_SHARES, MOST_SHARES * self._chance(symbol, "volume") ** 3)
+        whole = most * (0.7 + 0.6 * self._chance(symbol, f"volume {session[0]:%F}"))
+        share_of = minutes / minutes[-1]
+        shares = whole * (share_of + EDGES * np.sin(2 * np.pi * share_of) / (2 * np.pi))
+        return Course(np.round(base * np.exp(total), 2), np.floor(shares))
 
     def _chance(self, symbol: str, what: str) -> float:
         """A number from 0 to 1, always the same."""
@@ -117,8 +126,4 @@ def chance(text: str) -> float:
 def _between(points: Points, minutes: float) -> float:
     whole = min(int(minutes), len(points) - 2)
     begin, end = float(points[whole]), float(points[whole + 1])
-    return round(begin + (end - begin) * (minutes - whole), 2)
-
-
-def _bar(at: datetime, points: Points, volume: int) -> Bar:
-    return Bar(at, float(points[0]), float(points.max()), float(points.min()), float(points[-1]), volume)
+    return begin + (end - begin) * (minutes - whole)

@@ -107,12 +107,15 @@ def _span(ask: Ask, now: datetime) -> tuple[datetime, datetime]:
 
 def _days(found: Snapshot, start: datetime, end: datetime, market: Market) -> list[Bar]:
     """The sessions that begin in the span; the last one as it stands now."""
-    first, last = (at.astimezone(NEW_YORK).date() for at in (start, end))
-    ended = market.prices.days(found.symbol, first, last, market.now)
-    running = hours.begun(market.now)[0][0]
-    now = Bar(running, found.open, found.high, found.low, found.price, found.volume)
-    bars = [bar for bar in ended if start <= bar.at < end and bar.at != running]
-    return [*bars, now] if start <= running < end else bars
+    newest = hours.begun(market.now)[0]
+    first, last = start.astimezone(NEW_YORK).date(), min(end.astimezone(NEW_YORK).date(), _before(newest))
+    bars = [bar for bar in market.prices.days(found.symbol, first, last, market.now) if start <= bar.at < end]
+    now = Bar(newest[0], found.open, found.high, found.low, found.price, found.volume)
+    return [*bars, now] if start <= newest[0] < end else bars
+
+
+def _before(session: Session) -> date:
+    return hours.day_of(session) - timedelta(days=1)
 
 
 def _result(found: Snapshot, bars: Sequence[Bar], interval: str, ask: Ask, start: datetime, end: datetime) -> Body:
