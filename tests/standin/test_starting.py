@@ -24,6 +24,7 @@ from qbot.stack import environment, programs
 from qbot.stack.stack import Stack
 from qbot.standin.addresses import KEY, YAHOO_HOST
 from qbot.standin.running import Running
+from qbot.standin.server import VENDORS
 from qbot.standin.troubles import Trouble
 from tests.support.servers import free_port, wait_until
 
@@ -100,6 +101,14 @@ def test_without_the_switch_nothing_is_made_up(tmp_path: Path) -> None:
 def test_the_demo_has_its_own_market_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QBOT_FAKE_PROVIDERS", "true")
     assert demo_settings(Options()).fake_providers is False
+
+
+def test_the_document_tells_what_each_can_have() -> None:
+    rows = [row for row in (ROOT / "docs" / "fake-providers.md").read_text().splitlines() if row.startswith("|")]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    names = cells[0][2:]
+    told = {name: {row[0].strip("`") for row in cells[2:] if row[2 + at] == "•"} for at, name in enumerate(names)}
+    assert told == {vendor.name: {str(trouble) for trouble in vendor.troubles} for vendor in VENDORS}
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
