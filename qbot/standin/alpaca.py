@@ -9,7 +9,7 @@ from typing import Any
 from qbot.clock import NEW_YORK
 from qbot.exchange.assets import tape
 from qbot.exchange.data_api import SYMBOL
-from qbot.standin import addresses
+from qbot.standin import addresses, hours
 from qbot.standin.market import Bar, Snapshot
 from qbot.standin.refusals import ANY
 from qbot.standin.troubles import Trouble
@@ -44,7 +44,7 @@ def _snapshot(one: Snapshot) -> Row:
     at, z = _stamp(one.at), tape(one.symbol)
     book = {"t": at, "ax": "V", "ap": one.ask, "as": 1, "bx": "V", "bp": one.bid, "bs": 1, "c": ["R"], "z": z}
     day = Bar(_midnight(one.begin), one.open, one.high, one.low, one.price, one.volume)
-    before = Bar(_midnight(one.begin - timedelta(days=1)), *(one.previous_close,) * 4, 0)
+    before = Bar(_midnight(hours.begun(one.begin)[1][0]), *(one.previous_close,) * 4, 0)
     return {
         "latestTrade": {"t": at, "x": "V", "p": one.price, "s": 100, "c": ["@"], "i": 1, "z": z},
         "latestQuote": book, "dailyBar": _row(day), "prevDailyBar": _row(before),

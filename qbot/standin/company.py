@@ -60,8 +60,8 @@ def headlines(symbol: str, first: date, last: date, now: datetime) -> list[Headl
     found = []
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
-        number_of = int(chance(f"{symbol} {day}") * 2 * len(EVENTS))
+        event = int(chance(f"{symbol} {day}") * 2 * len(EVENTS))
         at = datetime.combine(day, HEADLINE_AT, UTC)
-        if number_of < len(EVENTS) and at <= now:
-            found.append(Headline(f"Made up: {symbol} {EVENTS[number_of]}", at, "Made-up Wire"))
+        if event < len(EVENTS) and at <= now:
+            found.append(Headline(f"Made up: {symbol} {EVENTS[event]}", at, "Made-up Wire"))
     return found[::-1]

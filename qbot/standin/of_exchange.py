@@ -21,19 +21,24 @@ from qbot.standin import hours
 from qbot.standin.market import Bar, Snapshot
 
 KEY = "PAPER"  # as the exchange itself has it
-KEPT_S = 1.0  # of market time
+KEPT_S = 1.0
 BATCH = 200
 PAGE = 10_000
 TIMEOUT_S = (2.0, 10.0)
 
 
 class OfExchange:
-    """The market of a paper exchange at `url`. Its time is the exchange's own. Safe to share."""
+    """The market of a paper exchange at `url`. Its time is the exchange's own. Safe to share.
 
-    def __init__(self, url: str, key: str = KEY) -> None:
+    `kept_s`: market seconds for which what was read counts.
+    """
+
+    def __init__(self, url: str, key: str = KEY, *, kept_s: float = KEPT_S) -> None:
         self._url = url.rstrip("/")
         self._session = requests.Session()
+        self._session.trust_env = False  # it is on this machine: no proxy
         self._session.headers.update({"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": key})
+        self._kept_s = kept_s
         self._lock = Lock()
         self._asked: set[str] = set()
         self._known: dict[str, Snapshot] = {}
@@ -42,7 +47,7 @@ class OfExchange:
     def snapshots(self, symbols: Sequence[str], now: datetime) -> Mapping[str, Snapshot]:
         sound = {symbol for symbol in symbols if SYMBOL.fullmatch(symbol)}
         with self._lock:
-            if not sound <= self._asked or clock.monotonic_s() - self._read_s > clock.wall_seconds(KEPT_S):
+            if not sound <= self._asked or clock.monotonic_s() - self._read_s > clock.wall_seconds(self._kept_s):
                 self._asked |= sound
                 self._known = dict(self._read())
                 self._read_s = clock.monotonic_s()

@@ -54,8 +54,8 @@ class StandIn:
     async def _serve(self, desk: Desk, ask: Ask, send: Send) -> None:
         with self._load.one_more(), desk.load.one_more():
             switch = desk.befalls(ask)
-            if switch.latency_s:
-                await asyncio.sleep(switch.latency_s)
+            if switch.wait_s:
+                await asyncio.sleep(switch.wait_s)
             if switch.fault is Trouble.DEAD:
                 await _drop(send)
                 return
@@ -68,11 +68,10 @@ class StandIn:
         keyless = vendor.without_key(ask)
         if keyless is not None:
             return keyless
-        lies = switch.fault in vendor.lies
-        prices: Prices = Lying(self._prices, switch) if lies else self._prices
-        unknown = frozenset(switch.symbols or vendor.symbols_of(ask)) if switch.fault is Trouble.UNKNOWN_SYMBOL else ()
+        prices: Prices = Lying(self._prices, switch) if switch.fault in vendor.lies else self._prices
+        hidden = (switch.symbols or vendor.symbols_of(ask)) if switch.fault is Trouble.UNKNOWN_SYMBOL else ()
         try:
-            return await run_in_threadpool(vendor.answer, ask, Market(prices, self._now(), frozenset(unknown)))
+            return await run_in_threadpool(vendor.answer, ask, Market(prices, self._now(), frozenset(hidden)))
         except DataUnavailable:  # the market itself cannot be asked: as if the vendor were out of order
             return vendor.refusals[Trouble.SERVER_ERROR]
 

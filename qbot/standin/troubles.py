@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from qbot.clock import NEW_YORK
 from qbot.standin import hours
@@ -18,10 +18,10 @@ LIE_FACTOR, SPLIT_FACTOR = 1.07, 2.0
 
 
 class Trouble(StrEnum):
-    """Each at one vendor. Which vendor can have which is in its `troubles`; what it is for is in docs."""
+    """Each at one vendor, which tells by its `troubles` whether it can have it."""
 
     DEAD = "dead"  # the connection closes without an answer
-    SLOW = "slow"  # after `latency_s`
+    SLOW = "slow"  # an answer after `latency_s`, or after SLOW_S
     MINUTE_LIMIT = "minute_limit"
     QUOTA = "quota"  # of a day or a month, or of money
     ERROR_IN_200 = "error_in_200"
@@ -67,15 +67,14 @@ class Switch(BaseModel):
     hours: float | None = Field(default=None, ge=-48, le=48)
     times: int | None = Field(default=None, ge=1)
 
-    @model_validator(mode="after")
-    def _whole(self) -> Switch:
-        if self.fault is Trouble.SLOW and not self.latency_s:
-            object.__setattr__(self, "latency_s", SLOW_S)
-        return self
-
     def concerns(self, symbols: Sequence[str]) -> bool:
         """Whether a request for these symbols is."""
         return self.fault is not None and (not self.symbols or bool({*self.symbols} & {*symbols}))
+
+    @property
+    def wait_s(self) -> float:
+        """Before an answer."""
+        return self.latency_s or (SLOW_S if self.fault is Trouble.SLOW else 0.0)
 
     @property
     def scale(self) -> float:

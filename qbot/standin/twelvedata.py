@@ -5,6 +5,7 @@ Facts of the wire: twelvedata.com/docs, and recorded answers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -68,7 +69,7 @@ def _answer(ask: Ask, market: Market) -> Said:
     return said(PLAN, 403)
 
 
-def _each(ask: Ask, one: Any) -> Said:
+def _each(ask: Ask, one: Callable[[str], Body]) -> Said:
     """Several are keyed by their symbol, each with its own errors; a single one is not, and its error is HTTP's too."""
     symbols = listed(ask)
     if not symbols:

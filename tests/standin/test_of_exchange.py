@@ -56,13 +56,12 @@ def test_every_vendor_tells_the_exchange_s_price_and_the_exchange_is_asked_once(
     exchange: RunningExchange, tmp_path: Path
 ) -> None:
     true = direct(exchange).quotes(SYMBOLS, exchange.clock())
-    prices = Counting(exchange.url)
+    prices = Counting(exchange.url, kept_s=3_600)
     with standing_in(prices, exchange.clock) as standin:
         key = SecretStr(KEY)
         values = Settings(_env_file=None, home=tmp_path, alpaca_api_key=key, alpaca_secret_key=key)  # type: ignore[call-arg]
         sources = sources_of(values.model_copy(update=standin.settings))
         prices.snapshots(SYMBOLS, exchange.clock())
-        prices.requests, prices._read_s = 0, float("inf")  # what was read counts as read just now
         for source in sources.quotes:
             answer = source.quotes(SYMBOLS, exchange.clock())
             assert answer.missing == {}, source.name
@@ -73,7 +72,7 @@ def test_every_vendor_tells_the_exchange_s_price_and_the_exchange_is_asked_once(
                 assert answer.days["AAPL"].previous_close == true.days["AAPL"].previous_close
             else:
                 assert float(answer.quotes["SPY"].price_usd) == true.days["SPY"].previous_close
-        assert prices.requests == len(SYMBOLS)  # Marketstack's days, which are not kept
+        assert prices.requests == 1 + len(SYMBOLS)  # Marketstack's days, which are not kept
         start = exchange.clock() - timedelta(days=4)
         told = [source.bars(SYMBOLS, start, exchange.clock()) for source in sources.bars]
         own = direct(exchange).bars(SYMBOLS, start, exchange.clock())
@@ -85,19 +84,19 @@ def test_every_vendor_tells_the_exchange_s_price_and_the_exchange_is_asked_once(
 def test_it_asks_for_every_symbol_it_was_ever_asked_for_at_once_and_again_when_time_has_passed(
     exchange: RunningExchange,
 ) -> None:
-    prices = Counting(exchange.url)
     now = exchange.clock()
+    prices, forgetful = Counting(exchange.url, kept_s=3_600), Counting(exchange.url, kept_s=0)
     assert set(prices.snapshots(["AAPL", "ZZZZ", "not one"], now)) == {"AAPL"}
-    prices._read_s = float("inf")
     assert set(prices.snapshots(["ZZZZ", "AAPL"], now)) == {"AAPL"}
     assert prices.requests == 1
     prices.snapshots(["SPY"], now)
-    assert prices.requests == 2
     before = prices.snapshots(["AAPL"], now)["AAPL"]
+    assert forgetful.snapshots(["AAPL"], now)["AAPL"] == before
     exchange.clock.advance(minutes=7)
-    prices._read_s = float("-inf")
-    assert prices.snapshots(["AAPL"], exchange.clock())["AAPL"].at == before.at + timedelta(minutes=7)
-    assert prices.requests == 3
+    assert prices.snapshots(["AAPL"], now)["AAPL"] == before
+    assert prices.requests == 2
+    assert forgetful.snapshots(["AAPL"], now)["AAPL"].at == before.at + timedelta(minutes=7)
+    assert forgetful.requests == 2
 
 
 def test_before_the_first_bar_has_ended_the_day_is_its_one_price(tmp_path: Path) -> None:

@@ -159,5 +159,8 @@ def test_times_are_naive_and_numbers_text_where_the_vendor_has_them_so(standin: 
     days = get(standin, f"{MARKETSTACK}/eod?symbols=AAPL&date_from=2026-11-23&access_key=k").json()
     assert [row["date"] for row in days["data"]] == ["2026-11-24T00:00:00+0000", "2026-11-23T00:00:00+0000"]
     assert days["pagination"] == {"limit": 100, "offset": 0, "count": 2, "total": 2}
+    latest = get(standin, f"{MARKETSTACK}/eod/latest?symbols=AAPL,MSFT&access_key=k").json()
+    assert [row["symbol"] for row in latest["data"]] == ["AAPL", "MSFT"]
+    assert {row["date"] for row in latest["data"]} == {"2026-11-24T00:00:00+0000"}
     profile = get(standin, f"{FINNHUB}/stock/profile2?symbol=AAPL", **{"X-Finnhub-Token": "k"}).json()
     assert (profile["ticker"], profile["currency"]) == ("AAPL", "USD")
