@@ -13,6 +13,7 @@ from qbot import clock
 from qbot.market import at_hand
 from qbot.market.company import FundamentalsProvider, NewsProvider
 from qbot.market.limiting import Gate
+from qbot.market.pace import Pace
 from qbot.market.plans import Need, Plan
 from qbot.market.provider import BarProvider, Provider
 from qbot.market.providers import Sources, sources_of
@@ -41,7 +42,7 @@ def connect(
 ) -> dict[str, Feed]:
     """Every source at hand, by name, in the order of asking; one set a process. Raises ConfigError.
 
-    `pause`: what waits, a test's.
+    `pause`: what waits between two tries, a test's.
     """
     found = sources if sources is not None else sources_of(settings)
     bars = {one.name: one for one in found.bars}
@@ -56,6 +57,6 @@ def connect(
         name = plan.source
         if name in quotes:
             offered = replace(plan, offers=frozenset(need for need in plan.offers if name in can[need]))
-            gate = Gate(plan, at_hand.key_of(settings, name), client, engine, wall, pause)
+            gate = Gate(plan, at_hand.key_of(settings, name), client, engine, wall, pause, Pace(client, plan))
             feeds[name] = Feed(offered, gate, quotes[name], bars.get(name), fundamentals.get(name), news.get(name))
     return feeds
