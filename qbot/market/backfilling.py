@@ -187,14 +187,14 @@ class _Run:
         self.calendar = self.wanted.calendar()
         sessions = [session for session in self.calendar if session[0] >= self.wanted.since]
         since = self.wall() - timedelta(days=limits.BARS_NONE_AGAIN_DAYS)
-        have: dict[Key, int] = {}
+        self.have: dict[Key, int] = {}
         for some in batches(self.wanted.symbols, SYMBOLS_AT_ONCE):
             with transaction(self.engine) as connection:
-                have |= bar_history.counts(connection, some, sessions)
+                self.have |= bar_history.counts(connection, some, self.calendar)
                 told = bar_history.answered(connection, some, [begin for begin, _ in sessions], since)
             for each in told:
                 self.found.told.setdefault((each.symbol, each.begin), {})[each.source] = each.bars
-        self.found.left = gaps.missing(self.wanted.symbols, sessions, have, self.found.told, self.market())
+        self.found.left = gaps.missing(self.wanted.symbols, sessions, self.have, self.found.told, self.market())
         self.found.gaps = len(self.found.left)
 
     def ask(self, asker: Asker) -> None:
@@ -260,9 +260,10 @@ class _Run:
     def _take(self, source: str, ask: Ask, frame: pd.DataFrame) -> None:
         """Write what came, and what is remembered of it, in one transaction."""
         now, wall = self.market(), self.wall()
-        counts, regular = _by_session(frame, self.calendar)
+        keys = _keys(frame, self.calendar)
+        counts = Counter(keys)
         with transaction(self.engine) as connection:
-            kept = keeping.keep(connection, regular, source, now, wall, self.order)
+            kept = keeping.keep(connection, frame[self._wished(ask, keys)], source, now, wall, self.order)
             answers = [gap for gap in ask.gaps if gap.symbol not in kept.doubtful]
             whole = [gap for gap in answers if counts[gap.key] < gap.expected and gaps.settled(gap.session, now)]
             bar_history.remember(connection, [Answered(*gap.key, source, counts[gap.key]) for gap in whole], wall)
@@ -275,6 +276,12 @@ class _Run:
         filled = {gap.key for gap in answers if counts[gap.key]}
         found.left = [gap for gap in found.left if gap.key not in filled]
 
+    def _wished(self, ask: Ask, keys: Sequence[Key | None]) -> list[bool]:
+        """Which bars of an answer are written: of the gaps, and of sessions that are known. The hour before a gap is
+        there to be compared: no session shall begin with it."""
+        wished = {gap.key for gap in ask.gaps}
+        return [not wished or key in wished or (key is not None and key in self.have) for key in keys]
+
 
 def _pay(purse: dict[Limit, int], plan: Plan, symbols: int) -> Limit | None:
     """Take what a request costs; the limit that has not enough left, where one has not: then nothing is taken."""
@@ -285,15 +292,15 @@ def _pay(purse: dict[Limit, int], plan: Plan, symbols: int) -> Limit | None:
     return short
 
 
-def _by_session(frame: pd.DataFrame, calendar: Sequence[Session]) -> tuple[Counter[Key], pd.DataFrame]:
-    """How many bars of each symbol and session; and the bars that lie in one."""
+def _keys(frame: pd.DataFrame, calendar: Sequence[Session]) -> list[Key | None]:
+    """The symbol and session of each bar; None: it lies in none."""
     ordered = sorted(calendar)
     begins, ends = (pd.DatetimeIndex([one[side] for one in ordered]) for side in (0, 1))
     stamps = pd.DatetimeIndex(frame["ts"])
-    place = begins.searchsorted(stamps, side="right") - 1
-    inside = (place >= 0) & (stamps < ends[place])
-    keys = zip(frame["symbol"][inside], place[inside], strict=True)
-    return Counter((str(symbol), ordered[at][0]) for symbol, at in keys), frame[inside]
+    places = begins.searchsorted(stamps, side="right") - 1
+    inside = (places >= 0) & (stamps < ends[places])
+    rows = zip(frame["symbol"], places, inside, strict=True)
+    return [(str(symbol), ordered[place][0]) if within else None for symbol, place, within in rows]
 
 
 def why_not(gap: Gap, askers: Sequence[Asker], found: Filled, now: datetime) -> str:
