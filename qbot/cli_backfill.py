@@ -192,9 +192,8 @@ def _symbols(rt: Runtime, named: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(part.strip().upper() for part in named.split(",") if part.strip()))
     wrong = [symbol for symbol in found if not TICKER.fullmatch(symbol)]
     if wrong or not found:
-        raise typer.BadParameter(
-            f"{', '.join(wrong) or named!r}: no ticker. --symbols takes some with commas: AAPL,MSFT"
-        )
+        told = ", ".join(wrong) or named
+        raise typer.BadParameter(f"{told}: no ticker. --symbols takes some with commas: AAPL,MSFT")
     return found
 
 
