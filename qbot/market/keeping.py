@@ -73,12 +73,16 @@ def better(source: str, order: Sequence[str] = ORDER) -> tuple[str, ...]:
 
 
 def _seen(connection: Connection, frame: pd.DataFrame) -> dict[str, split_watch.Seen]:
-    symbols = sorted(set(frame["symbol"]))
     end = frame["ts"].max() + pd.Timedelta(microseconds=1)
-    stored = bars.load(connection, symbols, frame["ts"].min().to_pydatetime(), end.to_pydatetime())
-    fresh = dict(list(frame.drop_duplicates(["symbol", "ts"], keep="last").groupby("symbol", observed=True)))
-    found = {symbol: split_watch.seen(part, fresh[symbol]) for symbol, part in stored.groupby("symbol")}
-    return {str(symbol): seen for symbol, seen in found.items() if seen is not None}
+    symbols = [str(symbol) for symbol in frame["symbol"].unique()]
+    stored = bars.closes(connection, symbols, frame["ts"].min().to_pydatetime(), end.to_pydatetime())
+    found = {}
+    for symbol in split_watch.changed(stored, frame):
+        part = frame[frame["symbol"] == symbol].drop_duplicates("ts", keep="last")
+        seen = split_watch.seen(stored[stored["symbol"] == symbol], part)
+        if seen is not None:
+            found[symbol] = seen
+    return found
 
 
 def _behind(connection: Connection, symbol: str, seen: split_watch.Seen) -> bool:

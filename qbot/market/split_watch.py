@@ -17,6 +17,7 @@ import pandas as pd
 from qbot import limits
 from qbot.market.aggregation import SPLITS
 
+LEAST = float(min(SPLITS)) * (1.0 - limits.SPLIT_BARS_TOLERANCE_PCT)
 RATIOS = (*SPLITS, *(1 / ratio for ratio in SPLITS))  # new shares for an old one, reverse splits too
 
 
@@ -30,6 +31,17 @@ class Seen:
     until: datetime
     after: datetime | None
     sure: bool
+
+
+def changed(stored: pd.DataFrame, fresh: pd.DataFrame) -> list[str]:
+    """Symbols with a bar that comes at so different a price that a split may be why. Both with symbol, ts and close."""
+    if stored.empty or fresh.empty:
+        return []
+    fresh = fresh[["symbol", "ts", "close"]].astype({"symbol": str})
+    both = stored[["symbol", "ts", "close"]].merge(fresh, on=["symbol", "ts"], suffixes=("", "_now"))
+    ratio = both["close"] / both["close_now"]
+    far = (ratio >= LEAST) | (ratio <= 1.0 / LEAST)
+    return sorted(set(both["symbol"][far]))
 
 
 def seen(stored: pd.DataFrame, fresh: pd.DataFrame) -> Seen | None:

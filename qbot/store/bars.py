@@ -131,6 +131,14 @@ def prune(connection: Connection, before: datetime, most: int) -> int:
     return connection.execute(gone).rowcount
 
 
+def closes(connection: Connection, symbols: Sequence[str], since: datetime, until: datetime) -> pd.DataFrame:
+    """Of the bars that start in [since, until): symbol, ts, close; of those alone that are adjusted for splits."""
+    columns = (bars.c.symbol, bars.c.ts, bars.c.close)
+    rows = connection.execute(sa.select(*columns).where(_within(symbols, (since, until)), bars.c.adjustment == SPLIT))
+    frame = pd.DataFrame(rows.all(), columns=["symbol", "ts", "close"])
+    return frame.assign(ts=pd.to_datetime(frame["ts"], utc=True))
+
+
 def last_starts(connection: Connection, symbols: Sequence[str]) -> dict[str, datetime]:
     """The start of the newest bar of each symbol that has any."""
     newest = sa.select(bars.c.symbol, sa.func.max(bars.c.ts)).where(bars.c.symbol.in_(list(symbols)))
