@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from qbot import cli_backfill, limits
@@ -271,6 +272,16 @@ def test_it_fills_and_shows_what_there_is_of_each_ticker(here: Here) -> None:
     assert "AAPL 624 2026-02-19 2026-03-02 alpaca" in said
     assert "1,248 bars are new or corrected" in said
     assert "Nothing was missing." in told(run("--since", "2026-02-19"))
+
+
+def test_at_a_terminal_a_bar_shows_how_far_it_is(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_backfill, "console", Console(force_terminal=True, width=120, highlight=False))
+    here.settle(embedded_exchange=False, alpaca_api_key=SecretStr(""), yfinance=True, tickers="AAPL,MSFT")
+    here.has(BarSource("yfinance", both()))
+    done = run("--since", "2026-02-19")
+    assert done.exit_code == 0, told(done)
+    assert "yfinance: MSFT, 2026-02-18 to 2026-03-02" in done.output
+    assert "8/16" in done.output
 
 
 def test_only_some_symbols_days_and_sources(here: Here) -> None:
