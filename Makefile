@@ -48,7 +48,7 @@ check: $(STAMP) ## style, types, layers, and whether docs/contract is current
 contract: $(STAMP) ## write docs/contract again, after a change of qbot/contract
 	@$(BIN)/python -m qbot.contract.exports
 
-bench: $(STAMP) ## measure start-up, a trading cycle, the exchange, a stop, CLOSE_ALL, manual orders, forecasts and training
+bench: $(STAMP) ## measure start-up, a trading cycle, the exchange, a stop, CLOSE_ALL, manual orders, forecasts, training and a backfill
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: $(STAMP) ## ten rounds of every fault against the real stack (an hour or more); ARGS="--only redis --rounds 1"

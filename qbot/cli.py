@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from qbot import cli_account, cli_contract, cli_fake, cli_market, cli_models, cli_thresholds
+from qbot import cli_account, cli_backfill, cli_contract, cli_fake, cli_market, cli_models, cli_thresholds
 from qbot.cli_evaluate import evaluate
 from qbot.cli_explain import explain
 from qbot.cli_resume import resume
@@ -32,6 +32,7 @@ app.command()(evaluate)
 app.command("thresholds")(cli_thresholds.command)
 app.add_typer(cli_account.app, name="account")
 app.add_typer(cli_contract.app, name="contract")
+cli_market.app.command("backfill")(cli_backfill.backfill)
 app.add_typer(cli_market.app, name="market")
 cli_market.app.command("fake")(cli_fake.fake)
 app.add_typer(cli_models.app, name="models")

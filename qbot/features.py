@@ -65,7 +65,11 @@ Cube = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grid:
-    """Bars as arrays of shape (sessions, SLOTS, symbols), NaN without a bar; `cells` are the bars there are."""
+    """Bars as arrays of shape (sessions, SLOTS, symbols), NaN without a bar; `cells` are the bars there are.
+
+    `source`: a number for each source of bars. `volume`: only of the source of the session's first bar, since sources
+    count the trades of different exchanges; NaN for the bars of others.
+    """
 
     symbols: tuple[str, ...]
     open: Cube
@@ -73,6 +77,7 @@ class Grid:
     low: Cube
     close: Cube
     volume: Cube
+    source: Cube
     cells: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
     keys: pd.DataFrame
 
@@ -87,7 +92,8 @@ def build_features(
 ) -> pd.DataFrame:
     """One row per bar, by time then symbol: symbol, ts, known_at, close, then the columns of `feature_names`.
 
-    `bars`: symbol, ts (bar start, aware UTC), open, high, low, close, volume. `sentiment`: see `sentiment_as_of`.
+    `bars`: symbol, ts (bar start, aware UTC), open, high, low, close, volume, and where there are several of them the
+    source. `sentiment`: see `sentiment_as_of`.
     Bars outside the regular session are left out. Raises ValueError for naive times or two bars of one ticker and time.
     """
     grid = to_grid(bars)
@@ -160,6 +166,9 @@ def to_grid(bars: pd.DataFrame) -> Grid:
     for name in ("open", "high", "low", "close", "volume"):
         cubes[name] = np.full((len(sessions), SLOTS, len(symbols)), np.nan)
         cubes[name][cells] = regular[name].to_numpy(dtype=float)
+    cubes["source"] = np.full_like(cubes["close"], np.nan)
+    cubes["source"][cells] = pd.factorize(regular["source"])[0] if "source" in regular else 0
+    cubes["volume"] = np.where(cubes["source"] == _first_known(cubes["source"]), cubes["volume"], np.nan)
     keys = regular[["symbol", "ts"]].assign(known_at=regular["ts"] + pd.Timedelta(minutes=BAR_MINUTES))
     return Grid(symbols=tuple(map(str, symbols)), cells=cells, keys=keys, **cubes)
 
@@ -170,7 +179,7 @@ def _bar_shape(grid: Grid) -> dict[str, Cube]:
     seen_before = last_close.ffill().to_numpy()  # also where the ticker missed the session before
     split = np.abs(np.log(first_open / _previous_session(seen_before))) > SPLIT_LOG_MOVE  # NaN compares false
     prev_close = np.where(split, np.nan, _previous_session(last_close.to_numpy()))
-    usual = _usual_volume(grid.volume, split[:, 0, :])
+    usual = _usual_volume(grid.volume, split[:, 0, :], _first_known(grid.source)[:, 0, :])
     with np.errstate(divide="ignore", invalid="ignore"):
         volume = np.log(np.where(grid.volume > 0, grid.volume, np.nan) / np.where(usual > 0, usual, np.nan))
     return {
@@ -183,13 +192,14 @@ def _bar_shape(grid: Grid) -> dict[str, Cube]:
     }
 
 
-def _usual_volume(volume: Cube, split: npt.NDArray[np.bool_]) -> Cube:
-    """Median of the session medians before, since the last split at most: shares before it are other shares."""
+def _usual_volume(volume: Cube, split: npt.NDArray[np.bool_], source: Cube) -> Cube:
+    """Median of the medians of sessions before of the same source, since the last split at most: shares before it are
+    other shares."""
     day_medians, splits = _nanmedian(volume), np.cumsum(split, axis=0)
     before = np.full((VOLUME_SESSIONS, *day_medians.shape), np.nan)
     for back in range(1, min(VOLUME_SESSIONS, len(day_medians) - 1) + 1):
-        same_shares = splits[back:] == splits[:-back]
-        before[back - 1, back:] = np.where(same_shares, day_medians[:-back], np.nan)
+        comparable = (splits[back:] == splits[:-back]) & (source[back:] == source[:-back])
+        before[back - 1, back:] = np.where(comparable, day_medians[:-back], np.nan)
     return _nanmedian(before.transpose(1, 0, 2))[:, None, :]
 
 

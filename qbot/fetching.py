@@ -14,10 +14,12 @@ import structlog
 
 from qbot import clock, limits, settling
 from qbot.errors import DataUnavailable
-from qbot.market import at_hand, counting
-from qbot.market.calendar import Session, last_and_before, sessions_around
+from qbot.market import at_hand, backfilling, counting
+from qbot.market.backfilling import Asker
+from qbot.market.calendar import Session, known_hours, last_and_before, sessions_around
 from qbot.market.carrying import Carriers, Told, When, carry_out
 from qbot.market.feeds import Feed
+from qbot.market.gaps import OVERLAP
 from qbot.market.pacing import Rules, Source, is_open
 from qbot.market.planning import Ask, Pass, Wanted, plan
 from qbot.market.plans import Need
@@ -82,6 +84,16 @@ def fetch(
     return running.settled
 
 
+def repair(rt: Runtime, tickers: Sequence[str]) -> None:
+    """While the exchange is closed: ask for bars that are missing from the last weeks, in a few requests a pass."""
+    hours = known_hours(rt.market())
+    if hours is None or hours.is_open:
+        return
+    askers = [Asker(feed.plan, feed.bars, feed.gate) for feed in rt.feeds.values() if feed.bars is not None]
+    order = at_hand.rules(rt.settings).order
+    backfilling.repair(rt.engine, askers, tickers, rt.market, rt.wall, limits.REPAIR_REQUESTS, order=order)
+
+
 def _begin(rt: Runtime, tickers: Sequence[str], urgent: Collection[str], within_s: float) -> _Running:
     now, rules = rt.market(), at_hand.rules(rt.settings)
     settled = settling.begin(rt, tickers, now, rules.order)
@@ -143,7 +155,8 @@ def _carry(running: _Running, ask: Ask) -> Told:
         with transaction(running.rt.engine) as connection:
             newest = bars.last_starts(connection, ask.symbols)
         earliest = now - HISTORY
-        starts = {symbol: max(newest.get(symbol, earliest), earliest) for symbol in ask.symbols}
+        # From a little before the newest on: where both overlap, a split shows.
+        starts = {symbol: max(newest.get(symbol, earliest) - OVERLAP, earliest) for symbol in ask.symbols}
     return carry_out(running.feeds[ask.source], ask, When(now, running.rt.wall, starts))
 
 

@@ -216,6 +216,22 @@ DATA_FAILURES_MAX = 5  # in a row, of all workers: then a source is left alone â
 DATA_PAUSE_S = 60.0  # â€¦ for this time
 QUOTAS_KEPT_DAYS = 100  # of counted calls, to look back on
 
+# Bars.
+BARS_KEPT_DAYS = 1_096  # three years: a training looks back ten weeks, an evaluation two years
+BARS_PRUNED_AT_ONCE = 5_000  # rows of one statement: some tens of milliseconds
+BARS_PRUNED_MAX = 50_000  # of one run, every quarter of an hour; 5,000 tickers have 390,000 new ones a day
+BARS_OVERLAP_MINUTES = 60  # twelve bars that are known come again each time: a split shows in them
+BARS_SETTLED_S = 3_600.0  # after the close: late trades are in, and nobody has more bars of the session later
+BARS_NONE_AGAIN_DAYS = 30  # a source that has no bar of a session is asked again then: plans change
+SPLIT_BARS_MIN = 3  # known bars on another scale: fewer may be mistakes
+SPLIT_BARS_SHARE_MIN = 0.8  # of those up to the last of them
+SPLIT_BARS_TOLERANCE_PCT = 0.02  # around the ratio of a split: the same bar, of another source at most
+SPLIT_LAG_DAYS = 14  # so long a source may not know of a split that another one has told of
+BACKFILL_SHARE = 0.5  # of what is left of a day's or month's quota: the session needs its own
+BACKFILL_WAITS_MAX = 5  # turns under a minute limit, or pauses of a source that fails, for one request
+REPAIR_REQUESTS = 2  # of a pass while the exchange is closed: a night has two hundred passes
+REPAIR_DAYS = 14  # calendar days in which a pass looks for gaps: the features look back over ten sessions
+
 # HTTP towards data sources: (connect, read), and what one answer may take and weigh as a whole. The largest one
 # that is asked for, sixty days of bars of eight symbols, has under 4 MB.
 DATA_TIMEOUT_S = (3.05, 10.0)
@@ -233,6 +249,8 @@ assert NOTIFY_TIMEOUT_S < NOTIFY_LEASE_S, "nobody takes a message from one who i
 assert NOTIFY_PER_HOUR < NOTIFY_CRITICAL_PER_HOUR
 assert DEVIATION_MEMORY_S >= 16 * DEVIATION_COOLDOWN_S, "where retraining does not help, a month sees four at most"
 assert DATA_RETRY_MAX_S < DATA_RETRY_AFTER_MAX_S <= FETCH_PASS_S * PASS_BUSY_SHARE, "a retry fits into its pass"
+assert BARS_PRUNED_AT_ONCE <= BARS_PRUNED_MAX
+assert BARS_OVERLAP_MINUTES // 5 >= 2 * SPLIT_BARS_MIN, "a thinly traded ticker shows enough bars too"
 assert QUOTE_MAX_AGE_S >= 3 * FETCH_PASS_S, "a price must survive two late passes"
 assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
 assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"

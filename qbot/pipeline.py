@@ -44,6 +44,7 @@ from qbot import (
 )
 from qbot.contract import keys
 from qbot.errors import QBotError
+from qbot.market import retention
 from qbot.market.calendar import known_hours, market_hours
 from qbot.reconciliation import Books
 from qbot.runtime import Runtime
@@ -66,6 +67,7 @@ def fetch_data(rt: Runtime) -> None:
     found = fetching.fetch(rt, tickers, urgent, show=lambda: showing_market.market_data(rt))
     inputs.check_levels(rt, {symbol: one.quote for symbol, one in found.accepted.items()})
     enhancing.enhance(rt, tickers)
+    fetching.repair(rt, tickers)
     log.info("fetched", tickers=len(tickers), priced=len(found.accepted), bars=found.bars)
 
 
@@ -92,13 +94,17 @@ def generate_predictions(rt: Runtime) -> None:
 
 
 def evaluate_predictions(rt: Runtime) -> None:
-    """How the forecasts that matured did: the figures of the last day, and whether the artifacts have drifted."""
+    """How the forecasts that matured did: the figures of the last day, and whether the artifacts have drifted.
+
+    Then bars that are too old go.
+    """
     now = rt.market()
     if maturing.quality(rt, now):
         showing_ml.outcomes(rt)
     if deviation.look(rt, now):
         showing_ml.training(rt)
         showing.alerts(rt)
+    retention.prune(rt.engine, now, rt.wall())
 
 
 def train_models(rt: Runtime) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from qbot import alerts, clock
 from qbot.contract.payloads_backend import AlertType, Severity
+from qbot.market import keeping
 from qbot.market.aggregation import Aggregate, Basis, Market, aggregate
 from qbot.market.calendar import Session, last_and_before, sessions_around
 from qbot.market.carrying import Told
@@ -67,14 +68,18 @@ class Settled:
 
 def begin(rt: Runtime, tickers: Sequence[str], now: datetime, trust: tuple[str, ...]) -> Settled:
     """A pass that nothing has come of yet."""
-    last, before = last_and_before(now)
     with transaction(rt.engine) as connection:
-        known = quotes.accepted(connection, tickers)
-        closes = {symbol: day.previous_close for symbol, day in bars.days(connection, tickers, last, before).items()}
+        known, closes = quotes.accepted(connection, tickers), _last_closes(connection, tickers, now)
     return Settled(
         now, clock.monotonic_s(), tuple(tickers), sessions_around(now), trust,
-        {symbol: Decimal(repr(close)) for symbol, close in closes.items() if close}, known, dict(known),
+        closes, known, dict(known),
     )  # fmt: skip
+
+
+def _last_closes(connection: Connection, tickers: Sequence[str], now: datetime) -> dict[str, Decimal]:
+    """Of the session before the one that began last, by the bars."""
+    found = bars.days(connection, tickers, *last_and_before(now))
+    return {symbol: Decimal(repr(day.previous_close)) for symbol, day in found.items() if day.previous_close}
 
 
 def settle(rt: Runtime, settled: Settled, told: Sequence[Told]) -> None:
@@ -82,7 +87,7 @@ def settle(rt: Runtime, settled: Settled, told: Sequence[Told]) -> None:
     now = rt.market()
     with transaction(rt.engine) as connection:
         _note_quotes(connection, settled, told)
-        _note_bars(connection, settled, told, now)
+        _note_bars(connection, settled, told, now, rt.wall())
         _judge(connection, settled, now, rt.wall())
         _note_facts(connection, told, now)
         _note_sources(rt, connection, settled, told)
@@ -153,10 +158,16 @@ def _note_needs(
 # --- bars and facts ---------------------------------------------------------------------------------------------------
 
 
-def _note_bars(connection: Connection, settled: Settled, told: Sequence[Told], now: datetime) -> None:
+def _note_bars(
+    connection: Connection, settled: Settled, told: Sequence[Told], now: datetime, wall: datetime
+) -> None:  # fmt: skip
+    """Bars, with what was stored before a split put right; then the last close is another one too."""
     for one in told:
         if one.ask.need is Need.BARS:
-            settled.bars += bars.upsert(connection, one.bars, one.ask.source)
+            kept = keeping.keep(connection, one.bars, one.ask.source, now, wall, settled.trust)
+            settled.bars += kept.written
+            if kept.splits:
+                settled.last_closes = _last_closes(connection, settled.tickers, now)
             if one.failed is None:
                 refused = one.answer.missing
                 come = [symbol for symbol in one.ask.symbols if symbol not in refused]

@@ -22,7 +22,7 @@ from qbot.training_types import PROGRESS, REQUEST, RESULT, TrainingProgress, Tra
 
 THREADS = "2"
 STDERR_TAIL = 2_000
-COLUMNS = ["symbol", "ts", "open", "high", "low", "close", "volume"]
+COLUMNS = ["symbol", "ts", "open", "high", "low", "close", "volume", "source"]  # the last where it is known
 CHILD = (sys.executable, "-m", "qbot.training_run")
 
 
@@ -47,7 +47,8 @@ def run_training(
 
     with tempfile.TemporaryDirectory(prefix="qbot-training-") as name:
         folder = Path(name)
-        bars.assign(symbol=bars["symbol"].astype(str))[COLUMNS].to_parquet(folder / BARS_FILE)
+        known = [name for name in COLUMNS if name in bars]
+        bars.assign(symbol=bars["symbol"].astype(str))[known].to_parquet(folder / BARS_FILE)
         (folder / REQUEST_FILE).write_bytes(REQUEST.dump_json(request))
         try:
             _run_child(folder, pass_on, clock.monotonic_s() + timeout_s, timeout_s, child)

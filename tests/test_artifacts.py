@@ -205,6 +205,14 @@ def test_a_child_that_fails_is_reported_with_the_end_of_its_stderr(tmp_path: Pat
     assert [event.event for event in events] == ["failed"]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_child_is_told_whose_bars_they_are_where_that_is_known(tmp_path: Path, known: bool) -> None:
+    body = "import pyarrow.parquet as pq; sys.exit(','.join(pq.read_schema(Path(sys.argv[1]) / 'bars.parquet').names))"
+    history = BARS.head(10).assign(source="alpaca") if known else BARS.head(10)
+    with pytest.raises(TrainingFailed, match=r"volume,source" if known else r"close,volume(?!,source)"):
+        run_training(history, request_in(tmp_path), lambda event: None, 20, a_child(tmp_path, body))
+
+
 @pytest.mark.parametrize("body", ["print('no json', flush=True); time.sleep(600)", "pass"])
 def test_a_child_that_talks_nonsense_or_leaves_no_result_is_a_failed_training(tmp_path: Path, body: str) -> None:
     with pytest.raises(TrainingFailed):

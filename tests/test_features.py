@@ -92,6 +92,33 @@ def test_another_vendors_count_or_a_split_of_one_ticker_changes_no_feature_of_an
     pd.testing.assert_frame_equal(build(BARS)[list(FEATURES)], build(other)[list(FEATURES)], rtol=1e-9, atol=1e-9)
 
 
+def test_no_volume_is_compared_across_sources() -> None:
+    day, count = 6, 30.0
+    aaa = np.flatnonzero(BARS["symbol"] == "AAA")
+    changed = aaa[day * SLOTS + 20 :]  # another source from the middle of a session on
+    other = BARS.astype({"volume": float}).assign(source="one")
+    other.loc[changed, "source"] = "two"
+    other.loc[changed, "volume"] *= count
+    rows, before = build(other), build(BARS.assign(source="one"))
+    pd.testing.assert_frame_equal(before, build(BARS))
+    others = [name for name in rows if name not in ("volume", "vwap_distance")]
+    pd.testing.assert_frame_equal(rows[others], before[others])
+    mine, same = (frame.query("symbol == 'AAA'").reset_index(drop=True) for frame in (rows, before))
+    first, next_day = day * SLOTS + 20, (day + 1) * SLOTS
+    pd.testing.assert_series_equal(mine["volume"][:first], same["volume"][:first])
+    assert mine["volume"][first : next_day + SLOTS].isna().all(), "the other source's first session has nothing before"
+    own = other.loc[aaa, "volume"].to_numpy()
+    usual = np.median(own[next_day : next_day + SLOTS])
+    assert mine["volume"][next_day + SLOTS] == pytest.approx(np.log(own[next_day + SLOTS] / usual))
+    assert mine["vwap_distance"][next_day:].to_numpy() == pytest.approx(same["vwap_distance"][next_day:].to_numpy())
+    assert mine["vwap_distance"].notna().all()
+
+
+def test_which_source_a_session_has_is_known_with_its_first_bar() -> None:
+    mixed = BARS.assign(source=np.where(np.arange(len(BARS)) % 7 < 3, "one", "two"))
+    assert columns_that_know_the_future(build, mixed, BARS["ts"].iloc[433], feature_names(SYMBOLS)) == set()
+
+
 @pytest.mark.parametrize("missed", [False, True])
 @pytest.mark.parametrize("ratio", [20.0, 2.0, 1.5, 0.1])
 def test_nothing_looks_back_across_the_night_of_a_split(ratio: float, missed: bool) -> None:

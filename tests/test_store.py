@@ -129,7 +129,7 @@ def test_no_bars_are_an_empty_frame_with_the_same_columns(world: World) -> None:
     with transaction(world.engine) as connection:
         assert bars.upsert(connection, frame(), "a") == 0
         found = bars.load(connection, ["AAPL"], MID_SESSION, MID_SESSION)
-    assert (len(found), tuple(found.columns)) == (0, bars.COLUMNS)
+    assert (len(found), tuple(found.columns)) == (0, bars.LOADED)
 
 
 # --- artifacts and forecasts ------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def matured(connection: Connection, since: datetime | None = None) -> pd.DataFra
 
 def all_bars(connection: Connection) -> pd.DataFrame:
     """Every bar there is, by symbol and time, with the columns of `bars.load`."""
-    columns = [bars_table.c[name] for name in bars.COLUMNS]
+    columns = [bars_table.c[name] for name in bars.LOADED]
     rows = connection.execute(sa.select(*columns).order_by(bars_table.c.symbol, bars_table.c.ts)).all()
-    frame = pd.DataFrame(rows, columns=list(bars.COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(bars.LOADED))
     return frame.assign(ts=pd.to_datetime(frame["ts"], utc=True))

@@ -24,6 +24,7 @@ SETTINGS = 7_260_008
 RISK = 7_260_009
 ARTIFACTS = 7_260_010
 GROK = 7_260_011
+BARS = 7_260_012
 TICKS_CLASS = 7_260  # first of two numbers; the second is made from the task's name
 
 

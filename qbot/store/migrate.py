@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from qbot.settings import settings
-from qbot.store import locks, trades
+from qbot.store import hypertables, locks, trades
 from qbot.store.engine import make_engine
 from qbot.store.tables import metadata
 
@@ -34,6 +34,7 @@ def upgrade(url: str) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             trades.complete(connection)
+            hypertables.ensure(connection)
     finally:
         on.dispose()
 

@@ -33,8 +33,38 @@ bars = sa.Table(
     sa.Column("low", sa.Float, nullable=False),
     sa.Column("close", sa.Float, nullable=False),
     sa.Column("volume", sa.Float, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False, comment="volumes of different sources are not the same volume"),
+    sa.Column("adjustment", sa.Text, nullable=False, server_default="split", comment="split|raw"),
+    sa.CheckConstraint("adjustment IN ('split', 'raw')", name="adjustment"),
     sa.Index(None, "ts"),
+)
+
+bars_answered = sa.Table(
+    "bars_answered",
+    metadata,
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("begin", Time, primary_key=True, comment="of the session"),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("bars", sa.Integer, nullable=False, comment="as many as it has of that session"),
+    sa.Column("answered_at_wall", Time, nullable=False),
+    sa.Index(None, "begin"),
+    comment="sessions with fewer bars than five minutes, of which a source has told all it has: not asked again",
+)
+
+corporate_actions = sa.Table(
+    "corporate_actions",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("symbol", sa.Text, nullable=False, index=True),
+    sa.Column("ex_day", sa.Date, nullable=False, comment="the first day of the new shares, as far as bars tell"),
+    sa.Column("kind", sa.Text, nullable=False, comment="split|reverse_split"),
+    sa.Column("ratio", sa.Numeric(12, 6), nullable=False, comment="new shares for an old one"),
+    sa.Column("source", sa.Text, nullable=False, comment="whose bars told of it"),
+    sa.Column("bars", sa.Integer, nullable=False, comment="that were put on the new scale"),
+    sa.Column("noted_at", Time, nullable=False),
+    sa.Column("noted_at_wall", Time, nullable=False),
+    sa.CheckConstraint("ratio > 0 AND ratio <> 1", name="ratio"),
+    comment="splits that were seen in bars, each once",
 )
 
 artifacts = sa.Table(
