@@ -21,13 +21,14 @@ from qbot.doctor.examining import Case, examinations
 from qbot.doctor.finding import Finding, Group, State, examine, secret_forms
 from qbot.errors import ConfigError, QBotError
 from qbot.log import quiet
-from qbot.settings import Settings
+from qbot.settings import ROOT, Settings
 from qbot.stack import lock
 from qbot.stack.stack import of_this_stack
 
 # Signs and words: what a screen without colours shows as well.
 SHOWN = {State.OK: ("ok", "green"), State.WARNING: ("WARNING", "dark_orange3"), State.FAILED: ("FAILED", "red"),
          State.OFF: ("off", "dim")}  # fmt: skip
+ENV_FILE = ROOT / ".env"
 STATE, NAME = 9, 16  # columns
 INDENT = 2 + STATE + NAME
 WIDEST = 90  # of the words: beyond it lines are hard to read
@@ -68,7 +69,7 @@ def case_of(demo: bool | None, *, calls: bool) -> Case:
         found = Installation(installation.name_of(main.home), main, lock.holder(main.home), None)
         values, problem = main, f"{error}"
     rt = runtime_of(values, found, Reached(postgres=True, redis=True))
-    return Case(rt, found, calls, unusable, problem)
+    return Case(rt, found, ENV_FILE, calls, unusable, problem)
 
 
 def _settings_of(found: Installation) -> Settings:

@@ -16,7 +16,8 @@ from qbot.errors import ConfigError
 from qbot.market import at_hand
 from qbot.market.plans import FREE
 from qbot.runtime import Runtime
-from qbot.settings import ROOT
+
+UNCOUNTED = "not asked and not counted"
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Case:
 
     rt: Runtime
     found: Installation
+    env_file: Path
     calls: bool = True
     unusable: Mapping[str, str] = field(default_factory=dict)
     secrets_problem: str | None = None
-    env_file: Path = ROOT / ".env"
 
 
 def examinations(case: Case) -> list[Examination]:
@@ -78,7 +79,7 @@ def _market_data(case: Case) -> list[Examination]:
         return [one("plans", _telling("plans", f"{error}", "Mend QBOT_MARKET_PLANS or QBOT_MARKET_ORDER in .env."))]
     late = "Look at the network, and run `qbot doctor` again; meanwhile the others are asked."
     return [
-        one(name, partial(sources.look, rt, here[name], calls=case.calls), limits.DOCTOR_ASK_S, late)
+        one(name, partial(sources.look, rt, here[name], calls=case.calls), limits.DOCTOR_ASK_S, late, UNCOUNTED)
         if name in here
         else one(name, partial(sources.missing, plan))
         for name, plan in FREE.items()

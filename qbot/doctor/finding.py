@@ -57,13 +57,14 @@ Look = Callable[[], Sequence[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """One look. `when_late`: what to do when it has not come back `within_s`."""
+    """One look. `when_late`: what to do when it has not come back `within_s`; `unknown`: what is so without a store."""
 
     group: Group
     name: str
     look: Look
     within_s: float = limits.DOCTOR_WITHIN_S
     when_late: str = "Try again; where it lasts, restart QBot."
+    unknown: str = "not known"
 
 
 @dataclass(slots=True)
@@ -112,8 +113,8 @@ def _looked(one: Examination) -> Sequence[Finding]:
         return tuple(one.look())
     except (StoreUnavailable, BoardUnavailable) as error:
         where = "Postgres" if isinstance(error, StoreUnavailable) else "Redis"
-        words = f"not known, since {where} cannot be used"
-        return (Finding(one.name, State.WARNING, words, f"Mend {where} first: see there, then `qbot doctor` again."),)
+        words = f"{one.unknown}, since {where} cannot be used"
+        return (Finding(one.name, State.WARNING, words, f"Mend {where} first (see above)."),)
     except QBotError as error:
         return (Finding(one.name, State.FAILED, f"{error}", "Change .env as it says, and restart QBot."),)
     except Exception as error:  # noqa: BLE001 — whatever comes up in one part, the others are told

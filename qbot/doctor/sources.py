@@ -36,7 +36,7 @@ def variable(source: str) -> str:
 def missing(plan: Plan) -> list[Finding]:
     """One without a key: what it would bring."""
     brings = ", ".join(need for need in Need if need in plan.offers)
-    allows = _allowed(plan, {})
+    allows = _allowed(plan, None)
     why, how = ("switched off", "=true in .env") if plan.keyless else ("no key", " in .env")
     words = f"{why}; it would bring {brings} ({allows})"
     return [Finding(plan.source, State.OFF, words, f"Set {variable(plan.source)}{how} to have it.")]
@@ -115,10 +115,11 @@ def _ask(rt: Runtime, feed: Feed) -> Finding:
     if quote is None:
         fault = answer.missing.get(SYMBOL, Fault.NO_DATA)
         return _failed(name, fault, f"it answers, and has no price of {SYMBOL} ({fault})")
-    return _priced(feed.plan, quote, rt.wall())
+    return priced(feed.plan, quote, rt.wall())
 
 
-def _priced(plan: Plan, quote: Quote, now: datetime) -> Finding:
+def priced(plan: Plan, quote: Quote, now: datetime) -> Finding:
+    """What a price is worth by its age, `now` on the wall."""
     name, old_s = plan.source, (now - quote.at).total_seconds()
     words = f"{SYMBOL} {quote.price_usd:,.2f} USD, "
     if old_s < -limits.CLOCK_SKEW_S:
@@ -184,12 +185,14 @@ def _with_quota(found: Finding, plan: Plan, used: Mapping[Span, int], now: datet
     return Finding(found.name, state, words, do)
 
 
-def _allowed(plan: Plan, used: Mapping[Span, int]) -> str:
+def _allowed(plan: Plan, used: Mapping[Span, int] | None) -> str:
+    """`used`: where that is known, what is left is told as well."""
     said = []
     for limit in plan.limits:
-        if limit.span in COUNTED:
+        unit = str(limit.unit) if limit.amount > 1 else str(limit.unit).removesuffix("s")
+        if limit.span in COUNTED and used is not None:
             left = max(0, limit.amount - used.get(limit.span, 0))
-            said.append(f"{left:,} of {limit.amount:,} {limit.unit} left of the {limit.span}")
-        elif limit.span is Span.MINUTE or plan.of(Span.MINUTE) is None:
-            said.append(f"{limit.amount:,} {limit.unit} a {limit.span}")
+            said.append(f"{left:,} of {limit.amount:,} {unit} left of the {limit.span}")
+        elif limit.span is not Span.SECOND or plan.of(Span.MINUTE) is None:
+            said.append(f"{limit.amount:,} {unit} a {limit.span}")
     return ", ".join(said) or "no limit"
