@@ -22,6 +22,8 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from qbot import cli_doctor, clock, limits
+from qbot.broker import alpaca
+from qbot.broker.protocol import MarketClock
 from qbot.cli import app
 from qbot.console.installation import Installation
 from qbot.contract.board import client_of, connect
@@ -43,7 +45,7 @@ from qbot.store import grok as grok_store
 from qbot.store import migrate, tables
 from qbot.store import sources as source_store
 from qbot.store.engine import make_engine, transaction
-from qbot.types import Quote
+from qbot.types import Account, Quote
 from tests.market.vendor import Vendor, said, vendor
 from tests.support.runtime import World
 from tests.support.servers import PostgresServer, RedisServer
@@ -78,6 +80,20 @@ class Says:
         return Answer({symbol: Quote(symbol, usd, usd, usd, at, received_at, self.name)}, credits=1)
 
 
+class Told:
+    """The broker, by whose clock it is as late as here; the replay of the tests is of another year."""
+
+    def __init__(self, rt: Runtime, ahead_s: float = 0.0) -> None:
+        self._rt, self._ahead = rt, timedelta(seconds=ahead_s)
+
+    def account(self) -> Account:
+        return alpaca.connect(self._rt.settings).account()
+
+    def clock(self) -> MarketClock:
+        now = self._rt.wall() + self._ahead
+        return MarketClock(now, True, now, now)
+
+
 @dataclass
 class Here:
     """The QBot that the command finds: at a broker, with a key of every source, all of which answer."""
@@ -93,11 +109,11 @@ class Here:
         """Other settings, another engine, or another adapter of one source."""
         engine = more.pop("engine", self.rt.engine)
         settings = self.rt.settings.model_copy(update=more)
-        self.rt = Runtime(settings, connect(settings), engine, self.rt.wall, self.rt.market)
+        self.rt = Runtime(settings, connect(settings), engine, self.rt.wall, self.rt.wall)
         asked: list[Any] = [one for one in self.sources.values() if feed_of is None or one.name != feed_of.name]
         asked += [] if feed_of is None else [feed_of]
         given = feeds.connect(settings, client_of(settings), engine, self.rt.wall, Sources(tuple(asked)))
-        vars(self.rt)["feeds"] = given
+        vars(self.rt).update(feeds=given, broker=Told(self.rt))
 
     @property
     def calls(self) -> dict[str, int]:
@@ -435,9 +451,7 @@ def test_a_broker_that_does_not_answer_is_told(here: Here) -> None:
 
 
 def test_a_broker_whose_clock_is_off_is_told(here: Here) -> None:
-    market = here.world.market.at - timedelta(minutes=5)
-    here.rt = Runtime(here.rt.settings, here.rt.board, here.rt.engine, here.rt.wall, lambda: market)
-    here.change()
+    vars(here.rt)["broker"] = Told(here.rt, ahead_s=300)
     only("broker clock", "failed", "the broker's clock is 5 min ahead")
 
 
@@ -503,8 +517,9 @@ def test_a_source_without_a_key_is_told_with_what_it_would_bring(here: Here) -> 
 def test_plans_that_are_none_are_told(here: Here) -> None:
     here.rt = Runtime(
         here.rt.settings.model_copy(update={"market_order": "bloomberg"}), here.rt.board, here.rt.engine, here.rt.wall,
-        here.rt.market,
+        here.rt.wall,
     )  # fmt: skip
+    vars(here.rt)["broker"] = Told(here.rt)
     found = told()
     assert (found["plans"]["state"], "bloomberg: no source" in found["plans"]["words"]) == ("failed", True)
     assert found["account"]["state"] == "ok"
@@ -535,8 +550,6 @@ def test_in_a_replay_no_source_is_asked_and_it_says_why(here: Here) -> None:
 
 def test_groks_budget_and_last_call_are_told_without_a_call(here: Here) -> None:
     now = here.rt.wall()
-    here.rt = Runtime(here.rt.settings, here.rt.board, here.rt.engine, here.rt.wall, here.rt.wall)
-    here.change()
     with transaction(here.rt.engine) as connection:
         made = grok_store.reserve(connection, Decimal("0.98"), "grok", now, now, search=False)
         grok_store.failed(connection, made, "auth", Decimal("0.98"), None)

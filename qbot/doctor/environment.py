@@ -86,7 +86,7 @@ def values(settings: Settings, unusable: Mapping[str, str]) -> list[Finding]:
 def _odd_keys(settings: Settings) -> Iterable[tuple[str, str]]:
     for name in KEYS:
         held: SecretStr = getattr(settings, name)
-        ours = settings.embedded_exchange and name.startswith("alpaca_")
+        ours = settings.alpaca_url is not None and name.startswith("alpaca_")  # a venue with keys of its own
         problem = None if ours else problem_of(held.get_secret_value())
         if problem is not None:
             yield f"{PREFIX}{name.upper()}", problem
@@ -97,8 +97,8 @@ def problem_of(key: str) -> str | None:
     bare = key.strip(PASTED_WITH)
     told: Sequence[tuple[bool, str]] = (
         (not key, ""),
-        (bool(PLACEHOLDER.fullmatch(bare)) or not bare, "holds a placeholder and no key"),
         (key.startswith(PREFIX), "holds a whole line and not the key alone"),
+        (bool(PLACEHOLDER.fullmatch(bare)) or not bare, "holds a placeholder and no key"),
         (any(sign in key for sign in PASTED_WITH.strip()), "has quotes in it"),
         (any(sign.isspace() for sign in key), "has a space in it"),
         (not (key.isascii() and key.isprintable()), "has characters in it that no key has"),

@@ -40,7 +40,7 @@ def examinations(case: Case) -> list[Examination]:
 
 
 def _installation(case: Case) -> list[Examination]:
-    values, one = case.rt.settings, partial(Examination, Group.INSTALLATION)
+    values, one = case.rt.settings, partial(Examination, Group.INSTALLATION, within_s=limits.DOCTOR_WITHIN_S)
     return [
         one(".env", lambda: environment.file(case.env_file)),
         one("names", lambda: environment.names(case.env_file, os.environ)),
@@ -53,7 +53,7 @@ def _installation(case: Case) -> list[Examination]:
 
 
 def _stores(case: Case) -> list[Examination]:
-    rt, one = case.rt, partial(Examination, Group.STORES)
+    rt, one = case.rt, partial(Examination, Group.STORES, within_s=limits.DOCTOR_WITHIN_S)
     redis, postgres = "Restart QBot: Redis takes connections and hangs.", "Restart QBot: Postgres hangs."
     return [
         one("Redis", lambda: stores.redis_server(rt, case.found), when_late=redis),
@@ -69,7 +69,7 @@ def _broker(case: Case) -> Examination:
 
 
 def _market_data(case: Case) -> list[Examination]:
-    rt, one = case.rt, partial(Examination, Group.MARKET_DATA)
+    rt, one = case.rt, partial(Examination, Group.MARKET_DATA, within_s=limits.DOCTOR_ASK_S)
     if rt.settings.embedded_exchange:
         set_up = [name for name in FREE if name != "alpaca" and at_hand.key_of(rt.settings, name)]
         return [one("prices", lambda: sources.replayed(set_up))]
@@ -79,7 +79,7 @@ def _market_data(case: Case) -> list[Examination]:
         return [one("plans", _telling("plans", f"{error}", "Mend QBOT_MARKET_PLANS or QBOT_MARKET_ORDER in .env."))]
     late = "Look at the network, and run `qbot doctor` again; meanwhile the others are asked."
     return [
-        one(name, partial(sources.look, rt, here[name], calls=case.calls), limits.DOCTOR_ASK_S, late, UNCOUNTED)
+        one(name, partial(sources.look, rt, here[name], calls=case.calls), when_late=late, unknown=UNCOUNTED)
         if name in here
         else one(name, partial(sources.missing, plan))
         for name, plan in FREE.items()
@@ -88,8 +88,10 @@ def _market_data(case: Case) -> list[Examination]:
 
 def _services(case: Case) -> list[Examination]:
     return [
-        Examination(Group.GROK, "Grok", lambda: services.grok(case.rt)),
-        Examination(Group.NOTIFICATIONS, "channels", lambda: services.notifications(case.rt.settings)),
+        Examination(Group.GROK, "Grok", lambda: services.grok(case.rt), limits.DOCTOR_WITHIN_S),
+        Examination(
+            Group.NOTIFICATIONS, "channels", lambda: services.notifications(case.rt.settings), limits.DOCTOR_WITHIN_S
+        ),
     ]
 
 

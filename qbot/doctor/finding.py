@@ -9,7 +9,6 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
-from qbot import limits
 from qbot.clock import monotonic_s
 from qbot.console.text import printable
 from qbot.errors import BoardUnavailable, QBotError, StoreUnavailable
@@ -62,7 +61,7 @@ class Examination:
     group: Group
     name: str
     look: Look
-    within_s: float = limits.DOCTOR_WITHIN_S
+    within_s: float
     when_late: str = "Try again; where it lasts, restart QBot."
     unknown: str = "not known"
 
