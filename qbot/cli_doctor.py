@@ -19,6 +19,7 @@ from qbot.contract.fields import iso
 from qbot.doctor import environment
 from qbot.doctor.examining import Case, examinations
 from qbot.doctor.finding import Finding, Group, State, examine, secret_forms
+from qbot.doctor.sources import SYMBOL
 from qbot.errors import ConfigError, QBotError
 from qbot.log import quiet
 from qbot.settings import ROOT, Settings
@@ -90,6 +91,8 @@ def _findings(case: Case) -> Iterator[Told]:
 
 def _shown(case: Case) -> Iterator[Told]:
     say(f"This is {case.found.name}.", "bold")
+    if case.calls and not case.rt.settings.embedded_exchange:
+        say(f"Each source of market data is asked for one price of {SYMBOL}: one call of its quota.")
     group, counts = None, Counter[State]()
     for told in _findings(case):
         if told[0] is not group:

@@ -197,7 +197,9 @@ def test_where_everything_works_all_is_told_in_eighty_columns_and_the_exit_statu
     assert places == sorted(places)
     for part in ("SPY 622.10 USD, 12 s old", "the keys open a paper account", "100,000.00 USD", "1.00 of 1.00 USD"):
         assert part in " ".join(done.output.split())
+    assert "asked for one price of SPY: one call of its quota" in done.output
     assert "FAILED" not in done.output
+    assert "one call of its quota" not in run("--no-calls").output
 
 
 def test_every_part_has_its_finding_and_each_source_is_asked_once_and_counted(here: Here) -> None:

@@ -110,7 +110,8 @@ def _ask(rt: Runtime, feed: Feed) -> Finding:
     try:
         answer = _Once(rt, feed).ask()
     except ProviderError as error:
-        return _failed(name, error.fault, f"{error}".removeprefix(f"{name}: "))
+        said = f"{error}".removeprefix(f"{name}: ")
+        return _failed(name, error.fault, said if isinstance(error, Closed) else f"no price of {SYMBOL}: {said}")
     quote = answer.quotes.get(SYMBOL)
     if quote is None:
         fault = answer.missing.get(SYMBOL, Fault.NO_DATA)
@@ -143,7 +144,7 @@ def advice(source: str, fault: Fault) -> str:
     address = URLS.get(source, f"QBOT_{source.upper()}_URL")
     plan = f"Your plan there does not include it: get a larger one, or look at QBOT_MARKET_PLANS and {address}."
     return {
-        Fault.AUTH: f"Set {variable(source)} in .env to a key that works, and restart QBot.",
+        Fault.AUTH: f"Set {variable(source)} in .env to what the vendor shows, and restart QBot.",
         Fault.PLAN: "Set QBOT_ALPACA_DATA_FEED=iex, which is the free feed." if source == "alpaca" else plan,
         Fault.MINUTE_LIMIT: "Wait a minute; where it lasts, set per_minute in QBOT_MARKET_PLANS to what it allows.",
         Fault.QUOTA: BY_ITSELF,
