@@ -42,9 +42,10 @@ from qbot.runtime import Runtime
 from qbot.stack import lock
 from qbot.stack.stack import STATUS_FILE
 from qbot.store import grok as grok_store
-from qbot.store import migrate, tables
+from qbot.store import migrate, quotas, tables
 from qbot.store import sources as source_store
 from qbot.store.engine import make_engine, transaction
+from qbot.store.quotas import Claim, Period
 from qbot.types import Account, Quote
 from tests.market.vendor import Vendor, said, vendor
 from tests.support.runtime import World
@@ -508,6 +509,21 @@ def test_a_source_that_is_held_closed_is_not_asked_and_told_why(here: Here) -> N
     Gate(plans.FINNHUB, PLANTED, client_of(values), here.rt.engine)._close(Hold(Fault.AUTH, FOREVER))
     only("finnhub", "failed", "its key is refused", "it said: HTTP 401: Invalid API key", "QBOT_FINNHUB_API_KEY")
     assert here.sources["finnhub"].asked == 0
+
+
+def test_a_source_that_works_again_is_told_with_what_a_task_met_last(here: Here) -> None:
+    with transaction(here.rt.engine) as connection:
+        source_store.failed(connection, "finnhub", "transient", "HTTP 502: bad gateway", here.rt.wall())
+    only("finnhub", "ok", "SPY 622.10 USD", "a task's call failed at", "HTTP 502: bad gateway")
+
+
+def test_a_quota_that_is_used_up_is_told_with_when_it_is_whole_again(here: Here) -> None:
+    now = here.rt.wall()
+    begins = plans.period(plans.MARKETSTACK.limits[1], now).begins_at
+    with transaction(here.rt.engine) as connection:
+        quotas.add(connection, [Claim(Period("marketstack", "month", begins), 100, 100)], now)
+    only("marketstack", "warning", "not asked: the 100 of this month are used up", "0 of 100 symbols left")
+    assert here.sources["marketstack"].asked == 0
 
 
 def test_a_source_without_a_key_is_told_with_what_it_would_bring(here: Here) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from qbot import clock, limits
@@ -65,10 +66,13 @@ def look(rt: Runtime, plan: Plan, *, calls: bool) -> list[Finding]:
         last = sources.outcomes(connection).get(plan.source)
     if held is not None:
         return [_held(feed.plan, held, last)]
-    found = _ask(rt, feed) if calls else _known(feed.plan, last)
-    if calls and found.state is not State.OFF:
-        with transaction(rt.engine) as connection:
-            used = counting.used(connection, [feed.plan], rt.wall())[plan.source]
+    if not calls:
+        return [_with_quota(_known(feed.plan, last), feed.plan, used, rt.wall())]
+    found = _ask(rt, feed)
+    if last is not None and last.failed_wall is not None and not last.works:
+        found = replace(found, words=f"{found.words}; a task's call failed at {_at(last.failed_wall)}: {last.words}")
+    with transaction(rt.engine) as connection:
+        used = counting.used(connection, [feed.plan], rt.wall())[plan.source]
     return [_with_quota(found, feed.plan, used, rt.wall())]
 
 
@@ -169,9 +173,9 @@ def _known(plan: Plan, last: Outcome | None) -> Finding:
     name = plan.source
     if last is None:
         return Finding(name, State.OFF, "not asked yet", "Run `qbot doctor` without --no-calls to ask it once.")
-    if last.works:
-        return Finding(name, State.OK, f"it last answered at {last.answered_wall:%Y-%m-%d %H:%M} UTC")
-    words = f"it last failed at {last.failed_wall:%Y-%m-%d %H:%M} UTC: {last.words}"
+    if last.works or last.failed_wall is None:
+        return Finding(name, State.OK, f"it last answered at {_at(last.answered_wall)}")
+    words = f"it last failed at {_at(last.failed_wall)}: {last.words}"
     try:
         return Finding(name, State.WARNING, words, advice(name, Fault(last.fault or "")))
     except ValueError:  # a word of another version
@@ -182,8 +186,12 @@ def _with_quota(found: Finding, plan: Plan, used: Mapping[Span, int], now: datet
     words, do, state = f"{found.words}; {_allowed(plan, used)}", found.advice, found.state
     spent = [limit for limit in plan.limits if limit.span in COUNTED and used.get(limit.span, 0) >= limit.amount]
     if spent and state is State.OK:
-        state, do = State.WARNING, f"It is asked again from {period(spent[-1], now).renews_at:%Y-%m-%d %H:%M} UTC on."
+        state, do = State.WARNING, f"It is asked again from {_at(period(spent[-1], now).renews_at)} on."
     return Finding(found.name, state, words, do)
+
+
+def _at(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "no time known"
 
 
 def _allowed(plan: Plan, used: Mapping[Span, int] | None) -> str:
