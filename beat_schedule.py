@@ -59,7 +59,8 @@ ENTRIES = (
     Entry("monitor_autotrading_frontend", 60, "trading"),
     Entry("reconcile_orders", 60, "trading", market=True),  # the net under the broker's stream
     # `data`: pandas and the artifacts; spawned processes.
-    Entry("fetch_data", 300, "data", market=True),
+    # A pass takes at most 240 s (limits.PASS_BUSY_SHARE), and then writes what came; the hard limit is its interval.
+    Entry("fetch_data", 300, "data", market=True, soft_s=252.0),
     Entry("generate_predictions", 900, "data", market=True),
     Entry("evaluate_predictions", 900, "data", market=True),
     Entry("refresh_candidates", 300, "data"),  # here, since Grok may take two minutes; asked only when it is due

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from qbot import cli_account, cli_contract, cli_market, cli_models, cli_thresholds
+from qbot import cli_account, cli_contract, cli_fake, cli_market, cli_models, cli_thresholds
 from qbot.cli_doctor import doctor
 from qbot.cli_evaluate import evaluate
 from qbot.cli_explain import explain
@@ -35,16 +35,28 @@ app.command("thresholds")(cli_thresholds.command)
 app.add_typer(cli_account.app, name="account")
 app.add_typer(cli_contract.app, name="contract")
 app.add_typer(cli_market.app, name="market")
+cli_market.app.command("fake")(cli_fake.fake)
 app.add_typer(cli_models.app, name="models")
 
 
 @app.command()
-def up() -> None:
+def up(
+    fake_providers: Annotated[
+        bool,
+        typer.Option(
+            "--fake-providers",
+            help="Market data of every provider from a stand-in here, of which each can be broken: `qbot market fake`. "
+            "Only at the paper exchange, whose market it tells; the replay runs at speed 1 unless QBOT_REPLAY_SPEED is "
+            "set, since quotas are of real time.",
+        ),
+    ] = False,
+) -> None:
     """Run the whole system here until Ctrl-C: at Alpaca with keys in .env, else at its own paper exchange."""
     from qbot import log
     from qbot.stack.stack import Stack
 
-    stack = Stack(settings())
+    values = settings()
+    stack = Stack(values.model_copy(update={"fake_providers": True}) if fake_providers else values)
     log.configure("up", stack.settings)
     typer.echo(f"Starting QBot on {stack.settings.home} …")
     stack.run(_tell_ready)
@@ -58,6 +70,9 @@ def _tell_ready(stack: object) -> None:
     values = stack.settings
     market = "its own paper exchange" if stack.embedded_exchange else "Alpaca"
     typer.echo(f"QBot is up, trading at {market}. Ctrl-C ends it.")
+    if values.fake_providers:
+        typer.echo(f"  ALL MARKET DATA ARE MADE UP, by a stand-in at http://127.0.0.1:{values.fake_providers_port}:")
+        typer.echo("          it tells the replayed market under every provider's name; `qbot market fake` breaks them")
     by_hand = settings().redis_frontend_password.get_secret_value()
     where = "QBOT_REDIS_FRONTEND_PASSWORD" if by_hand else "redis_frontend_password in secrets.json"
     typer.echo(f"  Redis   127.0.0.1:{values.redis_port}   a frontend's password: {where}")

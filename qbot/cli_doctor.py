@@ -91,7 +91,7 @@ def _findings(case: Case) -> Iterator[Told]:
 
 def _shown(case: Case) -> Iterator[Told]:
     say(f"This is {case.found.name}.", "bold")
-    if case.calls and not case.rt.settings.embedded_exchange:
+    if case.calls and (case.rt.settings.fake_providers or not case.rt.settings.embedded_exchange):
         say(f"Each source of market data is asked for one price of {SYMBOL}: one call of its quota.")
     group, counts = None, Counter[State]()
     for told in _findings(case):

@@ -15,7 +15,6 @@ from rich.table import Table
 from qbot import limits
 from qbot.cli_stop import Reached, ask_who_answers, runtime_of, settings_of
 from qbot.console import installation
-from qbot.contract import keys
 from qbot.contract.board import client_of
 from qbot.errors import ConfigError
 from qbot.log import quiet
@@ -27,7 +26,7 @@ from qbot.market.plans import COUNTED, FREE, Need, Plan, Span, in_order
 from qbot.market.reachable import Group, advice, reachable
 from qbot.market.universe import dynamic_tickers
 from qbot.runtime import Runtime
-from qbot.store import account, order_book
+from qbot.store import account, order_book, sources, universe
 from qbot.store.engine import transaction
 
 SHOWN = 12  # tickers named of a group
@@ -225,19 +224,17 @@ def _closed(rt: Runtime, one: Plan) -> str | None:
 
 def _wanted(rt: Runtime, reached: Reached) -> list[Wanted]:
     """The tickers, with what is held or ordered, and when each price was of."""
-    urgent: set[str] = set()
-    if reached.postgres:
-        with transaction(rt.engine) as connection:
-            urgent = {
-                *account.net_quantities(connection),
-                *(row["symbol"] for row in order_book.open_orders(connection)),
-            }
-    shown, named = {}, rt.tickers
-    if reached.redis:
-        snapshot = rt.board.read_many([keys.MARKET_DATA, keys.DYNAMIC_TICKERS])
-        shown = snapshot[keys.MARKET_DATA].value or {}
-        named = snapshot[keys.DYNAMIC_TICKERS].value or rt.tickers
-    tickers = dynamic_tickers(named, urgent).tickers
+    if not reached.postgres:
+        return [Wanted(symbol) for symbol in dynamic_tickers(rt.named_tickers, ()).tickers]
+    with transaction(rt.engine) as connection:
+        urgent = {
+            *account.net_quantities(connection),
+            *(row["symbol"] for row in order_book.open_orders(connection)),
+        }
+        tickers = dynamic_tickers(universe.tickers(connection) or rt.named_tickers, urgent).tickers
+        got = sources.got(connection, Need.PRICE, tickers)
     return [
-        Wanted(symbol, symbol in urgent, shown[symbol].timestamp if symbol in shown else None) for symbol in tickers
+        Wanted(symbol, symbol in urgent, one.got_at, one.confirmed_at, one.disputed)
+        for symbol in tickers
+        if (one := got.get(symbol, sources.Got()))
     ]

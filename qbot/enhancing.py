@@ -6,7 +6,7 @@ Only what the pass over the prices has left over of Yahoo's patience is used for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -41,7 +41,7 @@ def enhance(rt: Runtime, tickers: Sequence[str]) -> None:
     since = {symbol: known[symbol].known_at if symbol in known else never for symbol in tickers}
     whole = _last_close(now)
     due = [symbol for symbol in sorted(tickers, key=lambda one: (since[one], one)) if since[symbol] < whole]
-    done, failed = _ask(rt, feed, feed.quotes, due[: limits.ENHANCED_PER_PASS], now)
+    done, failed = _ask(rt, feed, feed.quotes, due[: limits.ENHANCED_PER_PASS], whole)
     if done or failed:
         show(rt, tickers, done, failed)
 
@@ -52,13 +52,16 @@ def _last_close(now: datetime) -> datetime:
     return close if now >= close + timedelta(seconds=limits.CLOSING_PRINT_S) else close_before
 
 
-def _ask(rt: Runtime, feed: Feed, yahoo: Yahoo, due: Sequence[str], now: datetime) -> tuple[list[str], list[str]]:
-    """The symbols that days came of, and those that none came of. It ends where Yahoo itself does not answer."""
+def _ask(rt: Runtime, feed: Feed, yahoo: Yahoo, due: Sequence[str], last: datetime) -> tuple[list[str], list[str]]:
+    """The symbols that days up to the last whole one came of, and those that none came of.
+
+    It ends where Yahoo itself does not answer.
+    """
     done: list[str] = []
     failed: list[str] = []
     for symbol in due:
         try:
-            frame = feed.gate.call(1, lambda: yahoo.days(symbol, (now - YEAR).date(), now.date()))  # noqa: B023 — at once
+            frame = feed.gate.call(1, lambda: yahoo.days(symbol, (last - YEAR).date(), last.date()))  # noqa: B023 — at once
         except ProviderError as error:
             failed.append(symbol)
             log.info("days_not_had", symbol=symbol, why=str(error))
@@ -69,7 +72,7 @@ def _ask(rt: Runtime, feed: Feed, yahoo: Yahoo, due: Sequence[str], now: datetim
             done.append(symbol)
             rows = daily.rows_of(frame)
         with transaction(rt.engine) as connection:
-            companies.note(connection, Kind.DAYS, {symbol: rows}, NAME, now)
+            companies.note(connection, Kind.DAYS, {symbol: rows}, NAME, rt.market())
     return done, failed
 
 
@@ -98,9 +101,7 @@ def show(rt: Runtime, tickers: Sequence[str], done: Sequence[str] = (), failed: 
 def ticker_of(symbol: str, facts: dict[Kind, Fact | None]) -> YahooTicker:
     """What is known of one ticker, as the board tells it."""
     days, figures, news = facts[Kind.DAYS], facts[Kind.FUNDAMENTALS], facts[Kind.NEWS]
-    history = (
-        tuple(YahooDay(date=row["day"], ticker=symbol, **_without(row, "day")) for row in days.body) if days else ()
-    )
+    history = tuple(_day(symbol, row) for row in (days.body if days else ()))
     told = figures.body if figures else {}
     known = [fact.known_at for fact in (days, figures, news) if fact is not None]
     return YahooTicker(
@@ -111,13 +112,17 @@ def ticker_of(symbol: str, facts: dict[Kind, Fact | None]) -> YahooTicker:
             market_cap=told.get("market_cap_usd"),
             **{name: told.get(name) for name in YahooFundamentals.model_fields if name != "market_cap"},
         ),
-        news=tuple(
-            YahooNews(title=one["title"], publisher=one.get("publisher"), published=one["published_at"], sentiment=None)
-            for one in (news.body if news else ())
-        ),
+        news=tuple(_headline(one) for one in (news.body if news else ())),
         data_points=len(history),
     )
 
 
-def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != name}
+def _day(symbol: str, row: dict[str, Any]) -> YahooDay:
+    figures = {name: value for name, value in row.items() if name != "day"}
+    return YahooDay(date=date.fromisoformat(row["day"]), ticker=symbol, **figures)
+
+
+def _headline(one: dict[str, Any]) -> YahooNews:
+    """Nobody has read it for what it feels like: its sentiment is not known."""
+    at = datetime.fromisoformat(one["published_at"])
+    return YahooNews(title=one["title"], publisher=one.get("publisher"), published=at, sentiment=None)

@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 HISTORY = timedelta(days=70)  # bars kept ready for training: about 48 sessions
 REFUSED = timedelta(seconds=limits.REFUSED_FOR_S)
 MAX_AGE = timedelta(seconds=limits.QUOTE_MAX_AGE_S)
-BAR = timedelta(minutes=5)
 
 
 @dataclass
@@ -52,13 +51,21 @@ class _Running:
         return self.until_s - clock.monotonic_s()
 
 
-def fetch(rt: Runtime, tickers: Sequence[str], urgent: Collection[str], show: Callable[[], None]) -> settling.Settled:
+def fetch(
+    rt: Runtime,
+    tickers: Sequence[str],
+    urgent: Collection[str],
+    show: Callable[[], None] = lambda: None,
+    within_s: float | None = None,
+) -> settling.Settled:
     """Ask the sources at hand for what these tickers need. `show` is called whenever something is new in Postgres.
+
+    `within_s`: what has not come by then is given up; wall time, by default most of the time up to the next pass.
 
     Raises DataUnavailable when the exchange is open and there is no price of it, with what the sources said;
     BoardUnavailable or StoreUnavailable where the quotas cannot be kept: then nobody is asked.
     """
-    running = _begin(rt, tickers, urgent)
+    running = _begin(rt, tickers, urgent, _time_s() if within_s is None else within_s)
     carriers = Carriers(lambda ask: _carry(running, ask))
     try:
         _send(running, carriers)
@@ -75,15 +82,18 @@ def fetch(rt: Runtime, tickers: Sequence[str], urgent: Collection[str], show: Ca
     return running.settled
 
 
-def _begin(rt: Runtime, tickers: Sequence[str], urgent: Collection[str]) -> _Running:
-    now = rt.market()
-    allowed_s = limits.FETCH_PASS_S * limits.PASS_BUSY_SHARE / clock.speed()
-    until_s = clock.monotonic_s() + max(allowed_s, min(limits.DATA_PASS_FLOOR_S, limits.FETCH_PASS_S))
-    settled = settling.begin(rt, tickers, now, at_hand.rules(rt.settings).order)
+def _begin(rt: Runtime, tickers: Sequence[str], urgent: Collection[str], within_s: float) -> _Running:
+    now, rules = rt.market(), at_hand.rules(rt.settings)
+    settled = settling.begin(rt, tickers, now, rules.order)
     return _Running(
-        rt, rt.feeds, at_hand.rules(rt.settings), sessions_around(now), tuple(tickers), frozenset(urgent), now, until_s,
-        settled,
+        rt, rt.feeds, rules, sessions_around(now), tuple(tickers), frozenset(urgent), now,
+        clock.monotonic_s() + within_s, settled,
     )  # fmt: skip
+
+
+def _time_s() -> float:
+    """What a pass may take."""
+    return max(limits.FETCH_PASS_S * limits.PASS_BUSY_SHARE / clock.speed(), limits.DATA_PASS_FLOOR_S)
 
 
 def _send(running: _Running, carriers: Carriers) -> None:
@@ -103,7 +113,7 @@ def _plan(running: _Running, on_its_way: Sequence[Ask]) -> Pass:
         used = counting.used(connection, [feed.plan for feed in running.feeds.values()], rt.wall())
         refuses = sources.refusals(connection, rt.wall() - REFUSED)
         got = {need: sources.got(connection, need, running.tickers) for need in Need}
-    if waiting[Need.BARS]:  # the newest of them may be the close
+    if waiting[Need.BARS] or is_open(running.sessions, now):  # the newest bar may be the close
         waiting[Need.CLOSE] |= set(running.tickers)
     wanted = {
         need: [

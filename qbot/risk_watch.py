@@ -109,10 +109,13 @@ def _look(rt: Runtime, connection: Connection, known: State | None, now: datetim
     curve = ledger.equity_curve(connection, max(now - WINDOW, baseline))
     read_lately = bool(curve) and (now - curve[-1][0]).total_seconds() <= limits.EQUITY_MAX_AGE_S
     equity = risk_engine.equity(curve, known.peak_usd if known else None) if read_lately else None
-    proxies = volatility.market_symbols(rt.tickers, limits.MARKET_SYMBOLS_MAX)
+    tickers = rt.tickers
+    proxies = volatility.market_symbols(tickers, limits.MARKET_SYMBOLS_MAX)
     moves = bars.load(connection, proxies, now - timedelta(days=limits.VOLATILITY_HISTORY_DAYS), now)
     surest = models.newest_confidences(connection, now - timedelta(minutes=max(HORIZONS_MINUTES)))
-    fresh = bars.fresh(connection, rt.tickers, now - timedelta(seconds=limits.BAR_MAX_AGE_S))
+    # One that somebody's pick or a sector named, and that never had any bars, is no gap: nothing trades on it.
+    had = bars.fresh(connection, tickers, now - WINDOW) | (set(tickers) & set(rt.named_tickers))
+    fresh = bars.fresh(connection, sorted(had), now - timedelta(seconds=limits.BAR_MAX_AGE_S))
     artifacts = models.standing_artifacts(connection).values()
     return Seen(
         now=now,
@@ -121,7 +124,7 @@ def _look(rt: Runtime, connection: Connection, known: State | None, now: datetim
         confidence=risk_engine.confidence(surest),
         volatility_ratio=volatility.ratio(moves),
         model_age_days=risk_engine.age_days([row["created_at"] for row in artifacts], now),
-        fresh_share=len(fresh) / len(rt.tickers),
+        fresh_share=len(fresh) / len(had) if had else 0.0,
         standing=tuple(row["name"] for row in store.standing(connection)),
     )
 

@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     market_plans: str = Field(  # as text: settings are hashed
         default="", description="What paid plans allow: JSON, by source; see market/plans.py."
     )
+    fake_providers: bool = Field(default=False, description="As `qbot up --fake-providers`: docs/fake-providers.md.")
+    fake_providers_port: int = Field(default=6391, description="Where their stand-in listens.")
     xai_api_key: SecretStr = Field(default=SecretStr(""), description="Of xAI; empty: Grok is off.")
     xai_url: str = Field(default="https://api.x.ai/v1", description="Base of xAI's API.")
     xai_model: str = "grok-4.3"

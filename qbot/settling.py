@@ -15,7 +15,6 @@ from sqlalchemy.engine import Connection
 from qbot import alerts, clock
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.market.aggregation import Aggregate, Basis, Market, aggregate
-from qbot.market.asking import OF_SYMBOL
 from qbot.market.calendar import Session, last_and_before, sessions_around
 from qbot.market.carrying import Told
 from qbot.market.limiting import Closed
@@ -31,6 +30,7 @@ from qbot.types import Day, Quote
 
 log = structlog.get_logger(__name__)
 PRICED = (Need.PRICE, Need.CLOSE)
+NOTHING = (Fault.UNKNOWN_SYMBOL, Fault.NO_DATA)
 REFUSING = (Fault.UNKNOWN_SYMBOL, Fault.PLAN)  # of one symbol: the same answer comes again tomorrow at the earliest
 ADVICE = {
     Fault.AUTH: "Set QBOT_{}_API_KEY to a key that works; until then nobody asks it.",
@@ -183,7 +183,7 @@ def _body(fact: Any) -> dict[str, Any]:
 
 
 def _note_sources(rt: Runtime, connection: Connection, settled: Settled, told: Sequence[Told]) -> None:
-    """How each source did. One that was not asked, for its own good, is as it was."""
+    """How each source did."""
     sources.answered(connection, {one.ask.source for one in told if _well(one)}, rt.wall())
     refused = {
         (one.ask.source, symbol): str(fault)
@@ -195,8 +195,8 @@ def _note_sources(rt: Runtime, connection: Connection, settled: Settled, told: S
     sources.refuse(connection, refused, rt.wall())
     for error in _failures(told):
         settled.failures[error.provider] = str(error)
-        if isinstance(error, Closed):
-            continue
+        if isinstance(error, Closed) and error.until is None:
+            continue  # it is well, and its turn has not come
         sources.failed(connection, error.provider, error.fault, str(error), rt.wall())
         log.warning("source_failed", source=error.provider, fault=str(error.fault), why=str(error))
         if error.fault in ADVICE:
@@ -205,12 +205,13 @@ def _note_sources(rt: Runtime, connection: Connection, settled: Settled, told: S
 
 def _well(one: Told) -> bool:
     """Whether the source answered, be it that it has nothing for what was asked."""
-    return one.failed is None or one.failed.fault in OF_SYMBOL
+    return one.failed is None or one.failed.fault in NOTHING
 
 
 def _failures(told: Iterable[Told]) -> list[ProviderError]:
-    """The last one of each source."""
-    last = {one.failed.provider: one.failed for one in told if one.failed is not None and not _well(one)}
+    """One of each source: its own last word, else why it was not asked."""
+    found = [one.failed for one in told if one.failed is not None and not _well(one)]
+    last = {error.provider: error for error in sorted(found, key=lambda error: not isinstance(error, Closed))}
     return [last[name] for name in sorted(last)]
 
 

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from qbot import cli_doctor, clock, limits
+from qbot import channels, cli_doctor, clock, limits
 from qbot.broker import alpaca
 from qbot.broker.protocol import MarketClock
 from qbot.cli import app
+from qbot.console import installation as choosing
 from qbot.console.installation import Installation
 from qbot.contract.board import client_of, connect
 from qbot.doctor import clocks, environment, installation, sources
@@ -132,14 +133,16 @@ def here(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
     env_file.write_text("QBOT_TICKERS=SPY\n")
     env_file.chmod(0o600)
     found = Here(world, env_file, world.rt, {name: Says(name) for name in plans.FREE})
-    found.change(embedded_exchange=False, yfinance=True, notify_urls=(SecretStr(f"json://{PLANTED}/x"),), **keys)
+    urls = (SecretStr(f"json://{PLANTED}/x"),)
+    found.change(None, embedded_exchange=False, yfinance=True, notify_urls=urls, **keys)
+    channels.channels_of(found.rt.settings)[0].prepare()  # what is loaded at the first one counts for no bound
 
     def chosen(_demo: object, main: object) -> Installation:
         return Installation("a test", found.rt.settings, found.pid, None)
 
     monkeypatch.setattr(cli_doctor, "ENV_FILE", env_file)
-    monkeypatch.setattr(cli_doctor.environment, "read", lambda: (found.rt.settings, found.unusable))
-    monkeypatch.setattr(cli_doctor.installation, "choose", chosen)
+    monkeypatch.setattr(environment, "read", lambda: (found.rt.settings, found.unusable))
+    monkeypatch.setattr(choosing, "choose", chosen)
     monkeypatch.setattr(cli_doctor, "settings_of", lambda _found: found.rt.settings)
     monkeypatch.setattr(cli_doctor, "runtime_of", lambda *_: found.rt)
     with lock.held(world.rt.settings.home):
@@ -366,10 +369,10 @@ def test_a_postgres_that_takes_connections_and_never_answers_is_bounded(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         here.change(engine=make_engine(f"postgresql+psycopg2://q:q@127.0.0.1:{frozen.getsockname()[1]}/q"))
-        monkeypatch.setattr(limits, "DOCTOR_WITHIN_S", 0.5)
-        monkeypatch.setattr(limits, "DOCTOR_ASK_S", 0.5)
+        monkeypatch.setattr(limits, "DOCTOR_WITHIN_S", 3.0)
+        monkeypatch.setattr(limits, "DOCTOR_ASK_S", 3.0)
         found = told()
-    assert (found["Postgres"]["state"], found["Postgres"]["words"]) == ("failed", "no answer within 0.5 s")
+    assert (found["Postgres"]["state"], found["Postgres"]["words"]) == ("failed", "no answer within 3 s")
     assert found["Redis"]["state"] == "ok"
 
 
@@ -486,11 +489,11 @@ def test_a_source_without_a_price_of_it_fails(here: Here) -> None:
 def test_a_source_that_hangs_is_bounded_and_the_others_are_told(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
     here.sources["twelvedata"].hangs = end
-    monkeypatch.setattr(limits, "DOCTOR_ASK_S", 3.0)
+    monkeypatch.setattr(limits, "DOCTOR_ASK_S", 6.0)
     begun_s = clock.monotonic_s()
     try:
-        only("twelvedata", "failed", "no answer within 3 s", "`qbot doctor` again")
-        assert clock.monotonic_s() - begun_s < 20
+        only("twelvedata", "failed", "no answer within 6 s", "`qbot doctor` again")
+        assert clock.monotonic_s() - begun_s < 30
     finally:
         end.set()
 
@@ -561,6 +564,12 @@ def test_in_a_replay_no_source_is_asked_and_it_says_why(here: Here) -> None:
     assert "none" not in found
     assert here.calls == dict.fromkeys(plans.FREE, 0)
     assert found["account"]["state"] == "ok"
+
+
+def test_with_a_stand_in_the_sources_are_asked_and_it_says_that_prices_are_made_up(here: Here) -> None:
+    here.change(embedded_exchange=True, fake_providers=True)
+    only("finnhub", "ok", "SPY 622.10 USD")
+    assert "QBOT_FAKE_PROVIDERS" in told("--no-calls")["stand-in"]["advice"]
 
 
 # --- Grok and notifications -------------------------------------------------------------------------------------------

@@ -96,6 +96,13 @@ def test_in_a_replay_it_is_not_asked_since_it_knows_how_the_day_ended(world: Wor
     assert (grok.got, calls(world)) == ([], [])
 
 
+def test_a_stand_in_on_this_machine_is_asked_in_a_replay_and_nobody_else_is(world: World, grok: Grok) -> None:
+    fake = {"xai_api_key": SecretStr(KEY), "fake_providers": True}
+    assert "replay" in (grok_asking.off(world.another(**fake)) or "")
+    assert grok_asking.off(world.another(xai_url=grok.url, **fake)) is None
+    assert (grok.got, calls(world)) == ([], [])
+
+
 def test_what_a_human_set_for_grok_is_declined_only_while_it_is_off(world: World, grok: Grok) -> None:
     world.say(keys.BOT_STRATEGY, {"use_grok_signals": True, "grok_score_threshold": 0.7})
     pipeline.sync_frontend_settings(asking(world, grok))

@@ -1660,7 +1660,7 @@ inline constexpr KeyInfo kKeys[] = {
     {keys::kMarketSourceStats, Direction::kBackend, "fetch_data", 300, Clock::kMarket, 900, 0, 16000000, false, nullptr, false, false},
     {keys::kMultiApiEnhancedData, Direction::kBackend, "fetch_data", 300, Clock::kMarket, 900, 0, 16000000, false, nullptr, false, false},
     {keys::kMultiApiEnhancedStats, Direction::kBackend, "fetch_data", 300, Clock::kMarket, 900, 0, 16000000, false, nullptr, false, false},
-    {keys::kDynamicTickers, Direction::kBackend, "refresh_candidates", 0, Clock::kWall, 0, 0, 16000000, false, nullptr, false, false},
+    {keys::kDynamicTickers, Direction::kBackend, "fetch_data", 0, Clock::kWall, 0, 0, 16000000, false, nullptr, false, false},
     {keys::kGrokTopstocksPrediction, Direction::kBackend, "refresh_candidates", 0, Clock::kWall, 0, 0, 16000000, false, "Grok has no key here, or has not answered.", false, false},
     {keys::kYfinanceEnhancedTicker, Direction::kBackend, "fetch_data", 0, Clock::kWall, 0, 0, 16000000, false, "Yahoo Finance is not asked here, or has not answered.", false, false},
     {keys::kYfinanceEnhancedStatus, Direction::kBackend, "fetch_data", 0, Clock::kWall, 0, 0, 16000000, false, "Yahoo Finance is not asked here, or has not answered.", false, false},

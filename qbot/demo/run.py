@@ -64,6 +64,7 @@ def demo_settings(options: Options) -> Settings:
         alpaca_url=None,
         alpaca_data_url=None,
         allow_live=False,
+        fake_providers=False,
     )
 
 

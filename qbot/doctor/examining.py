@@ -70,7 +70,8 @@ def _broker(case: Case) -> Examination:
 
 def _market_data(case: Case) -> list[Examination]:
     rt, one = case.rt, partial(Examination, Group.MARKET_DATA, within_s=limits.DOCTOR_ASK_S)
-    if rt.settings.embedded_exchange:
+    stood_in_for = [one("stand-in", sources.made_up)] if rt.settings.fake_providers else []
+    if rt.settings.embedded_exchange and not stood_in_for:
         set_up = [name for name in FREE if name != "alpaca" and at_hand.key_of(rt.settings, name)]
         return [one("prices", lambda: sources.replayed(set_up))]
     try:
@@ -78,7 +79,7 @@ def _market_data(case: Case) -> list[Examination]:
     except ConfigError as error:
         return [one("plans", _telling("plans", f"{error}", "Mend QBOT_MARKET_PLANS or QBOT_MARKET_ORDER in .env."))]
     late = "Look at the network, and run `qbot doctor` again; meanwhile the others are asked."
-    return [
+    return stood_in_for + [
         one(name, partial(sources.look, rt, here[name], calls=case.calls), when_late=late, unknown=UNCOUNTED)
         if name in here
         else one(name, partial(sources.missing, plan))

@@ -54,6 +54,13 @@ def replayed(names: list[str]) -> list[Finding]:
     return found
 
 
+def made_up() -> list[Finding]:
+    """Who answers in the place of the sources."""
+    words = "whoever is named below, a stand-in on this machine answers: prices are made up"
+    advice = "Take QBOT_FAKE_PROVIDERS out of .env to have real ones (docs/fake-providers.md)."
+    return [Finding("stand-in", State.WARNING, words, advice)]
+
+
 def look(rt: Runtime, plan: Plan, *, calls: bool) -> list[Finding]:
     """What is known of a source and, with `calls`, what it says now: at most one request, counted and paced.
 
@@ -120,11 +127,11 @@ def _ask(rt: Runtime, feed: Feed) -> Finding:
     if quote is None:
         fault = answer.missing.get(SYMBOL, Fault.NO_DATA)
         return _failed(name, fault, f"it answers, and has no price of {SYMBOL} ({fault})")
-    return priced(feed.plan, quote, rt.wall())
+    return priced(feed.plan, quote, rt.market())  # that of the replay, where a stand-in tells of it
 
 
 def priced(plan: Plan, quote: Quote, now: datetime) -> Finding:
-    """What a price is worth by its age, `now` on the wall."""
+    """What a price is worth by its age, market time."""
     name, old_s = plan.source, (now - quote.at).total_seconds()
     words = f"{SYMBOL} {quote.price_usd:,.2f} USD, "
     if old_s < -limits.CLOCK_SKEW_S:

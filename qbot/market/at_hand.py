@@ -22,13 +22,13 @@ def key_of(settings: Settings, source: str) -> str:
 def plans(settings: Settings) -> tuple[Plan, ...]:
     """Of every source that can be asked, in the order of asking. Raises ConfigError for a plan or order that is none.
 
-    In a replay the market is the paper exchange's, and nobody else has prices of it.
+    In a replay the market is the paper exchange's, and nobody else has prices of it but those who stand in.
     """
     changes = settings.plan_changes
     in_order(",".join(changes))  # names those that are no sources
     order = in_order(settings.market_order)
     known = [changed(FREE[name], changes[name]) if name in changes else FREE[name] for name in order]
-    if settings.embedded_exchange:
+    if settings.embedded_exchange and not settings.fake_providers:
         return tuple(plan for plan in known if plan.source == "alpaca")
     return tuple(plan for plan in known if _at_hand(settings, plan))
 

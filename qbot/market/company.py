@@ -75,4 +75,7 @@ def newest(found: list[News], since: date, until: date, at_most: int) -> tuple[N
     """Those of these days, newest first, each headline once."""
     inside = [news for news in found if since <= news.published_at.date() <= until]
     inside.sort(key=lambda news: news.published_at, reverse=True)
-    return tuple({news.title: news for news in reversed(inside)}.values())[::-1][:at_most]
+    kept: dict[str, News] = {}
+    for news in inside:
+        kept.setdefault(news.title, news)
+    return tuple(kept.values())[:at_most]

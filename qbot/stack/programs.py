@@ -58,6 +58,14 @@ def exchange(settings: Settings, env: dict[str, str]) -> Program:
     return Program("exchange", _python("qbot.exchange"), env, EXCHANGE, lambda _pid: _http_ok(url))
 
 
+def standin(settings: Settings, env: dict[str, str]) -> Program:
+    """What stands in for the vendors of market data. It tells of the exchange's market, and needs no key."""
+    url = f"http://{ports.HOST}:{settings.fake_providers_port}/healthz"
+    market = ("--exchange", f"http://{ports.HOST}:{settings.exchange_port}")
+    args = _python("qbot.standin", "--port", str(settings.fake_providers_port), *market)
+    return Program("providers", args, environment.without_broker_keys(env), EXCHANGE, lambda _pid: _http_ok(url))
+
+
 def workers(settings: Settings, env: dict[str, str], training_env: dict[str, str]) -> list[Program]:
     """The listener, a worker a latency class, beat, Flower and the broker's stream."""
     keyless = environment.without_broker_keys(env)

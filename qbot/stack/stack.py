@@ -17,10 +17,11 @@ from pydantic import SecretStr
 
 from qbot import clock
 from qbot.contract import acl
-from qbot.errors import StackError
+from qbot.errors import ConfigError, StackError
 from qbot.settings import Settings
 from qbot.stack import child, environment, lock, ports, programs, redis, replay, secrets
 from qbot.stack.supervise import TICK_S, ProcessHealth, Program, Supervisor
+from qbot.standin.addresses import settings_at, url_of
 
 STATUS_FILE = "status.json"
 EARLIER_RUN_S = 12.0  # how long the processes of a killed run may keep its ports
@@ -35,12 +36,17 @@ class Stack:
     """Redis, Postgres, the paper exchange (without Alpaca keys), workers, beat, Flower and stream of one home.
 
     `settings` holds the secrets and addresses that the processes get; `embedded_exchange` tells that no Alpaca keys
-    are set and QBot trades at its own paper exchange; `replay`, known once `run` began, is None otherwise.
+    are set and QBot trades at its own paper exchange; `replay`, known once `run` began, is None otherwise. With
+    `fake_providers` in them, all market data come from a stand-in of their vendors.
     """
 
     def __init__(self, settings: Settings, *, demo: bool = False) -> None:
-        """Raises ConfigError where a password of Redis is a placeholder; `demo` allows the documents' one."""
+        """Raises ConfigError where a password of Redis is a placeholder; `demo` allows the documents' one.
+
+        And where made-up market data would meet a real broker.
+        """
         self.embedded_exchange = not settings.alpaca_api_key.get_secret_value()
+        _require_no_broker(settings)
         self.settings = of_this_stack(secrets.with_secrets(settings), self.embedded_exchange)
         self._redis_users = redis.users(self.settings, demo=demo)
         self.replay: replay.Replay | None = None
@@ -90,6 +96,8 @@ class Stack:
         }
         if self.embedded_exchange:
             used["the paper exchange"] = (values.exchange_port, "QBOT_EXCHANGE_PORT")
+        if values.fake_providers:
+            used["the stand-in of the providers"] = (values.fake_providers_port, "QBOT_FAKE_PROVIDERS_PORT")
         return used
 
     def _programs(self) -> list[Program]:
@@ -101,6 +109,8 @@ class Stack:
         env = environment.of_children(self.settings, clock_file)
         if self.replay:
             all_programs.append(programs.exchange(self.settings, env))
+        if self.settings.fake_providers:
+            all_programs.append(programs.standin(self.settings, env))
         training_env = environment.of_children(self.settings, clock_file, threads=os.cpu_count() or 1)
         return [*all_programs, *programs.workers(self.settings, env, training_env)]
 
@@ -181,4 +191,23 @@ def of_this_stack(settings: Settings, embedded_exchange: bool) -> Settings:
         url = f"http://{ports.HOST}:{settings.exchange_port}"
         here |= {"exchange_host": ports.HOST, "alpaca_url": url, "alpaca_data_url": url}
         here |= {"alpaca_api_key": SecretStr(EXCHANGE_KEY), "alpaca_secret_key": SecretStr(EXCHANGE_KEY)}
+    here["fake_providers"] = embedded_exchange and settings.fake_providers
+    if here["fake_providers"]:
+        here |= _made_up(settings)
     return settings.model_copy(update=here)
+
+
+def _made_up(settings: Settings) -> dict[str, object]:
+    """Every vendor is the stand-in, under a key that is none. Quotas are of real time, so the replay runs in it."""
+    speed = settings.replay_speed if "replay_speed" in settings.model_fields_set else 1.0
+    return {**settings_at(url_of(settings.fake_providers_port)), "replay_speed": speed}
+
+
+def _require_no_broker(settings: Settings) -> None:
+    """Raises ConfigError."""
+    keys = {"QBOT_ALPACA_API_KEY": settings.alpaca_api_key, "QBOT_ALPACA_SECRET_KEY": settings.alpaca_secret_key}
+    named = [name for name, key in keys.items() if key.get_secret_value()]
+    if settings.fake_providers and named:
+        raise ConfigError(
+            f"made-up market data never meet a real broker: unset {' and '.join(named)}, or start without them"
+        )

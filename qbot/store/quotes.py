@@ -37,7 +37,8 @@ def note(connection: Connection, told: Iterable[Quote], days: Mapping[tuple[str,
 def refuse(connection: Connection, why: Mapping[tuple[str, str], str], pass_at: datetime) -> None:
     """Mark what is not used of the quotes of a pass, by symbol and source. What is not named is used."""
     here = source_quotes.c
-    connection.execute(source_quotes.update().where(here.pass_at == pass_at).values(refused=None))
+    marked = sa.and_(here.pass_at == pass_at, here.refused.is_not(None))
+    connection.execute(source_quotes.update().where(marked).values(refused=None))
     for (symbol, source), words in sorted(why.items()):
         mine = sa.and_(here.symbol == symbol, here.source == source)
         connection.execute(source_quotes.update().where(mine).values(refused=words))

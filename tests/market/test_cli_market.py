@@ -12,13 +12,13 @@ from typer.testing import CliRunner, Result
 from qbot import cli_market
 from qbot.cli import app
 from qbot.console.installation import Installation
-from qbot.contract import keys
 from qbot.contract.board import client_of
 from qbot.market.counting import Counted
 from qbot.market.limiting import FOREVER, Gate, Hold
 from qbot.market.plans import FINNHUB, TWELVEDATA
 from qbot.market.provider import Fault
-from qbot.store import tables
+from qbot.store import sources, tables
+from qbot.store.engine import transaction
 from tests.support.exchange import MID_SESSION
 from tests.support.runtime import World
 
@@ -62,8 +62,8 @@ def test_it_shows_who_is_asked_and_how_fresh_prices_are_and_asks_nobody(here: Wo
 
 def test_what_is_held_comes_first_and_a_line_a_ticker_tells_its_age(here: World) -> None:
     here.buy("AAPL", 2)
-    price = {"price": 200.0, "timestamp": (MID_SESSION - timedelta(minutes=7)).isoformat(), "source": "alpaca"}
-    here.say(keys.MARKET_DATA, {"MSFT": price})
+    with transaction(here.engine) as connection:
+        sources.note_got(connection, "price", {"MSFT": sources.Got(MID_SESSION - timedelta(minutes=7))})
     assert "1 held or ordered every 5 min" in told(run())
     said = told(run("--each"))
     assert "AAPL yes every 5 min –" in said

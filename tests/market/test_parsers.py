@@ -223,12 +223,15 @@ def test_headlines_come_newest_first_each_once_and_only_of_the_days_asked_for() 
     body = [
         {"headline": "Old", "datetime": 1_763_900_000, "source": "Reuters"},
         {"headline": "Apple rises", "datetime": 1_764_150_000, "source": "Reuters"},
+        {"headline": "Between them", "datetime": 1_764_155_000, "source": None},
         {"headline": "Apple rises", "datetime": 1_764_160_000, "source": "Yahoo"},
         {"headline": "Two\n\nlines\u202e \x00", "datetime": 1_764_170_000, "source": None},
         {"headline": "", "datetime": 1_764_170_000}, {"headline": "No time"}, {"headline": 5, "datetime": 1}, None,
     ]  # fmt: skip
     found = newest(finnhub.parse_news("AAPL", body), date(2025, 11, 25), date(2025, 11, 27), 10)
-    assert [(news.title, news.publisher) for news in found] == [("Two lines", None), ("Apple rises", "Yahoo")]
+    assert [(news.title, news.publisher) for news in found] == [
+        ("Two lines", None), ("Apple rises", "Yahoo"), ("Between them", None),
+    ]  # fmt: skip
     assert newest(list(found), date(2025, 11, 25), date(2025, 11, 27), 1) == found[:1]
 
 

@@ -1,0 +1,130 @@
+"""What Yahoo tells of a ticker besides its price: a few tickers a pass, once a day, on the board as documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from qbot import enhancing, limits
+from qbot.contract import keys
+from qbot.contract.board import client_of
+from qbot.market.feeds import Feed
+from qbot.market.limiting import Gate
+from qbot.market.plans import YFINANCE
+from qbot.market.yahoo import Yahoo
+from qbot.market.yahoo_link import YahooFailed
+from qbot.runtime import Runtime
+from qbot.store import companies
+from qbot.store.companies import Kind
+from qbot.store.engine import transaction
+from tests.market.fakes import reply
+from tests.market.test_yahoo import MISSING, FakeLink
+from tests.support.exchange import MID_SESSION
+from tests.support.runtime import World
+
+TICKERS = ("AAPL", "MSFT", "SPY", "QQQ", "AMZN", "META", "NOPE")
+UNKNOWN = YahooFailed("YFTickerMissingError", reply(MISSING, 404), 1, limited=False, missing=True)
+LIMITED = YahooFailed("YFRateLimitError", None, 1, limited=True, missing=False)
+
+
+def days(symbol: str, count: int = 60) -> Any:
+    index = pd.date_range(end="2025-07-03", periods=count, freq="B", tz="America/New_York")
+    close = [200.0 + number for number in range(count)]
+    frame = pd.DataFrame(
+        {"Open": close, "High": [one + 1 for one in close], "Low": [one - 1 for one in close], "Close": close,
+         "Volume": [1_000] * count}, index=index,
+    )  # fmt: skip
+    return frame, {"symbol": symbol}
+
+
+def asking(world: World, outcome: Callable[[str], Any]) -> tuple[Runtime, FakeLink]:
+    rt, link = world.another(), FakeLink(outcome)
+    yahoo = Yahoo(link)
+    gate = Gate(YFINANCE, "", client_of(rt.settings), rt.engine, rt.wall, pause=lambda _seconds: None, pace=NoWait())  # type: ignore[arg-type]
+    rt.__dict__["feeds"] = {"yfinance": Feed(YFINANCE, gate, yahoo, yahoo, yahoo, yahoo)}
+    return rt, link
+
+
+class NoWait:
+    """A pace that lets everybody pass."""
+
+    def wait(self, symbols: int, within_s: float = 0.0) -> float | None:
+        return None
+
+
+def test_a_few_tickers_a_pass_get_their_days_with_indicators(world: World) -> None:
+    rt, link = asking(world, days)
+    enhancing.enhance(rt, TICKERS)
+    asked = [symbol for symbol, _query in link.asked]
+    assert asked == sorted(TICKERS)[: limits.ENHANCED_PER_PASS]
+    told = world.told(keys.YFINANCE_ENHANCED.of("AAPL"))
+    assert (told.ticker, told.data_points, len(told.historical_data)) == ("AAPL", 60, 60)
+    last = told.historical_data[-1]
+    assert (last.date.isoformat(), last.close, last.sma_20) == ("2025-07-03", 259.0, 249.5)
+    assert last.sma_200 is None
+    status = world.told(keys.YFINANCE_STATUS)
+    assert (status.tickers_processed, status.success_count, status.error_count) == (5, 5, 0)
+
+
+def test_the_running_day_is_not_asked_for_and_a_day_is_asked_for_once(world: World) -> None:
+    rt, link = asking(world, days)
+    for _ in range(3):
+        enhancing.enhance(rt, TICKERS)
+        world.market.advance(minutes=5)
+    assert sorted(symbol for symbol, _query in link.asked) == sorted(TICKERS)
+    assert {query["end"] for _symbol, query in link.asked} == {"2025-07-04"}  # exclusive: the third, before a holiday
+    world.market.set(MID_SESSION.replace(hour=20, minute=5))
+    enhancing.enhance(rt, TICKERS)
+    assert link.asked[-1][1]["end"] == "2025-07-08"
+
+
+def test_a_ticker_that_yahoo_does_not_know_costs_no_other(world: World) -> None:
+    rt, link = asking(world, lambda symbol: UNKNOWN if symbol == "AMZN" else days(symbol))
+    enhancing.enhance(rt, TICKERS)
+    assert len(link.asked) == limits.ENHANCED_PER_PASS
+    status = world.told(keys.YFINANCE_STATUS)
+    assert (status.success_count, status.error_count) == (4, 1)
+    assert not rt.board.read(keys.YFINANCE_ENHANCED.of("AMZN")).present
+
+
+def test_a_yahoo_that_is_asked_too_often_is_left_alone(world: World) -> None:
+    rt, link = asking(world, lambda _symbol: LIMITED)
+    enhancing.enhance(rt, TICKERS)
+    enhancing.enhance(rt, TICKERS)
+    assert len(link.asked) == 1
+    with transaction(world.engine) as connection:
+        assert companies.facts(connection, Kind.DAYS, TICKERS) == {}
+
+
+def test_fundamentals_and_headlines_of_whoever_has_them_stand_beside_the_days(world: World) -> None:
+    rt, _link = asking(world, days)
+    with transaction(world.engine) as connection:
+        figures = {"market_cap_usd": 3e12, "pe_ratio": 30.5, "sector": "Technology", "dividend_yield": 0.005}
+        companies.note(connection, Kind.FUNDAMENTALS, {"AAPL": figures}, "fmp", MID_SESSION)
+        news = [{"title": "A headline", "published_at": MID_SESSION.isoformat(), "publisher": "Somebody"}]
+        companies.note(connection, Kind.NEWS, {"AAPL": news}, "finnhub", MID_SESSION)
+    enhancing.enhance(rt, ("AAPL",))
+    told = world.told(keys.YFINANCE_ENHANCED.of("AAPL"))
+    assert (told.fundamentals.market_cap, told.fundamentals.sector) == (3e12, "Technology")
+    assert told.fundamentals.dividend_yield == pytest.approx(0.005)
+    assert [(one.title, one.publisher, one.published) for one in told.news] == [("A headline", "Somebody", MID_SESSION)]
+
+
+def test_a_board_that_was_lost_gets_them_again_without_asking_anybody(world: World) -> None:
+    rt, link = asking(world, days)
+    enhancing.enhance(rt, ("AAPL",))
+    before = world.told(keys.YFINANCE_ENHANCED.of("AAPL"))
+    world.redis.flushall()
+    enhancing.show(rt, ("AAPL", "MSFT"))
+    assert world.told(keys.YFINANCE_ENHANCED.of("AAPL")) == before
+    assert len(link.asked) == 1
+
+
+def test_where_yahoo_is_off_nothing_is_asked_or_written(world: World) -> None:
+    rt = world.another()
+    enhancing.enhance(rt, TICKERS)
+    enhancing.show(rt, TICKERS)
+    assert not rt.board.read(keys.YFINANCE_STATUS).present

@@ -1,0 +1,299 @@
+"""A pass over several sources: they are compared, one that fails or lies costs no price, and the board tells of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from pydantic import SecretStr
+
+from qbot import fetching, health, pipeline, quoting, settling, showing_market
+from qbot.contract import keys
+from qbot.errors import DataUnavailable
+from qbot.market.plans import Need
+from qbot.market.provider import Fault, ProviderError
+from qbot.runtime import Runtime
+from qbot.store import tables
+from qbot.types import Quote
+from tests.market.sources import Made, quote, with_sources
+from tests.support.exchange import MID_SESSION
+from tests.support.runtime import World
+
+RIGHT = {"AAPL": "210.5", "MSFT": "497.5", "SPY": "621.5"}
+THREE = ("alpaca", "finnhub", "yfinance")
+LIES: dict[str, Callable[[str], str]] = {
+    "a little too dear": lambda price: str(Decimal(price) * Decimal("1.07")),
+    "ten times": lambda price: str(Decimal(price) * 10),
+    "half": lambda price: str(Decimal(price) / 2),
+    "next to nothing": lambda _price: "0.00000001",
+    "absurd": lambda _price: "99999999999",
+}
+
+
+def sources(world: World, *names: str) -> dict[str, Made]:
+    return {name: Made(name, world.market, RIGHT.get) for name in names}
+
+
+def fetch(rt: Runtime, within_s: float = 20.0) -> settling.Settled:
+    return fetching.fetch(rt, tuple(RIGHT), (), lambda: showing_market.market_data(rt), within_s)
+
+
+def prices(world: World) -> dict[str, str]:
+    """The accepted prices."""
+    return {row["symbol"]: str(row["price_usd"].normalize()) for row in world.rows(tables.prices)}
+
+
+def flags(world: World, rt: Runtime) -> dict[str, bool]:
+    keys_too = {"embedded_exchange": False, "finnhub_api_key": SecretStr("key")}
+    health.show_status(replace(rt, settings=rt.settings.model_copy(update=keys_too)))
+    told = world.told(keys.SYSTEM_STATUS)
+    return {name: getattr(told, f"{name}_api_active") for name in THREE}
+
+
+def test_two_sources_are_asked_for_each_price_and_what_they_agree_on_is_told_with_both_names(world: World) -> None:
+    made = sources(world, *THREE)
+    fetch(with_sources(world, *made.values()))
+    assert prices(world) == RIGHT
+    told = world.told(keys.MULTI_API_DATA)["AAPL"]
+    assert (told.price, told.primary_source, told.sources_count) == (210.5, "alpaca", 2)
+    stats = world.told(keys.MARKET_SOURCE_STATS)
+    assert (stats.alpaca, stats.finnhub + stats.yfinance, stats.failed, stats.stub) == (3, 3, 0, 0)
+    assert world.told(keys.MULTI_API_STATS).coverage_pct == 100.0
+    assert all(row["confirmed_at"] == MID_SESSION for row in world.rows(tables.data_needs) if row["need"] == "price")
+
+
+@pytest.mark.parametrize("bad", THREE)
+@pytest.mark.parametrize("fault", [Fault.TRANSIENT, Fault.QUOTA, Fault.AUTH, Fault.MINUTE_LIMIT, Fault.PLAN])
+def test_a_source_that_is_dead_costs_no_price_and_its_flag_says_so(world: World, bad: str, fault: Fault) -> None:
+    made = sources(world, *THREE)
+    made[bad].fails = ProviderError(bad, fault, "not now")
+    rt = with_sources(world, *made.values())
+    fetch(rt)
+    assert prices(world) == RIGHT
+    others = [name for name in THREE if name != bad]
+    assert made[bad].asked or made[bad].asked_bars or bad == "yfinance"
+    told = world.told(keys.MULTI_API_DATA)
+    assert all(bad not in told[symbol].sources_used for symbol in RIGHT)
+    seen = flags(world, rt)
+    assert seen[bad] is False
+    assert any(seen[name] for name in others)
+
+
+@pytest.mark.parametrize("bad", THREE)
+@pytest.mark.parametrize("lie", LIES)
+def test_a_source_that_lies_is_outvoted_by_asking_one_more(world: World, bad: str, lie: str) -> None:
+    made = sources(world, *THREE)
+    made[bad].price = lambda symbol: LIES[lie](RIGHT[symbol])
+    fetch(with_sources(world, *made.values(), offers=frozenset({Need.PRICE})))
+    assert prices(world) == RIGHT
+    told = world.told(keys.MULTI_API_DATA)
+    assert all(bad not in told[symbol].sources_used for symbol in RIGHT)
+    refused = [row for row in world.rows(tables.source_quotes) if row["source"] == bad]
+    assert all(row["refused"] for row in refused)
+
+
+@pytest.mark.parametrize("bad", THREE)
+def test_prices_of_yesterday_are_not_used(world: World, bad: str) -> None:
+    made = sources(world, *THREE)
+    made[bad].late = timedelta(days=1)
+    made[bad].price = lambda _symbol: "1.5"
+    fetch(with_sources(world, *made.values()))
+    assert prices(world) == RIGHT
+
+
+@pytest.mark.parametrize("bad", THREE)
+def test_a_slow_source_holds_up_no_other(world: World, bad: str) -> None:
+    made = sources(world, *THREE)
+    made[bad].waits = threading.Event()
+    rt = with_sources(world, *made.values())
+    try:
+        fetch(rt, within_s=5.0)
+    finally:
+        made[bad].waits.set()
+    assert prices(world) == RIGHT
+    assert flags(world, rt)[bad] is False
+
+
+def test_when_two_disagree_and_nobody_else_can_be_asked_there_is_no_price(world: World) -> None:
+    made = sources(world, "alpaca", "finnhub")
+    made["finnhub"].price = lambda symbol: LIES["a little too dear"](RIGHT[symbol])
+    with pytest.raises(DataUnavailable, match="disputed"):
+        fetch(with_sources(world, *made.values(), offers=frozenset({Need.PRICE})))
+    assert world.rows(tables.prices) == []
+    assert world.told(keys.MARKET_DATA) == {}
+
+
+def test_the_lie_that_came_first_is_taken_back(world: World) -> None:
+    made = sources(world, "alpaca", "finnhub")
+    made["alpaca"].price = lambda symbol: LIES["a little too dear"](RIGHT[symbol])
+    made["finnhub"].waits = threading.Event()
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    shown: list[dict[str, str]] = []
+
+    def show() -> None:
+        shown.append(prices(world))
+        made["finnhub"].waits.set()  # type: ignore[union-attr]
+
+    with pytest.raises(DataUnavailable):
+        fetching.fetch(rt, tuple(RIGHT), (), show, 30.0)
+    assert len(shown[0]) == 3  # alone, it was believed
+    assert world.rows(tables.prices) == []
+
+
+def test_one_source_alone_is_believed_until_it_leaps(world: World) -> None:
+    made = sources(world, "alpaca")
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    assert prices(world) == RIGHT
+    world.market.advance(minutes=5)
+    made["alpaca"].price = lambda symbol: str(Decimal(RIGHT[symbol]) * Decimal("1.2"))
+    fetch(rt)
+    assert prices(world) == RIGHT  # the ones before, with their time
+    assert {row["at"] for row in world.rows(tables.prices)} == {MID_SESSION}
+
+
+def test_a_symbol_that_a_source_does_not_know_is_not_asked_for_there_again(world: World) -> None:
+    made = sources(world, "finnhub", "alpaca")
+    made["finnhub"].price = {"AAPL": "210.5", "MSFT": "497.5"}.get
+    made["finnhub"].missing = Fault.UNKNOWN_SYMBOL
+    rt = with_sources(world, *made.values())
+    fetch(rt)
+    assert prices(world) == RIGHT
+    asked = len(made["finnhub"].asked)
+    world.market.advance(minutes=5)
+    fetch(rt)
+    assert ("SPY",) in made["finnhub"].asked[:asked]
+    assert ("SPY",) not in made["finnhub"].asked[asked:]
+    assert flags(world, rt)["finnhub"] is True  # it is well, whatever it does not know
+
+
+def test_nobody_is_asked_twice_in_a_pass(world: World) -> None:
+    made = sources(world, *THREE)
+    made["finnhub"].price = lambda symbol: None if symbol == "MSFT" else LIES["half"](RIGHT[symbol])
+    fetch(with_sources(world, *made.values()))
+    for one in made.values():
+        flat = [symbol for batch in one.asked for symbol in batch]
+        assert len(flat) == len(set(flat)), one.name
+    assert prices(world) == RIGHT
+
+
+def test_without_redis_nobody_is_asked(world: World) -> None:
+    made = sources(world, "finnhub")
+    rt = with_sources(world, *made.values())
+    dead = with_sources_behind(world.without_redis(), made)
+    with pytest.raises(Exception, match="Redis"):
+        fetch(dead)
+    assert made["finnhub"].asked == []
+    fetch(rt)
+    assert made["finnhub"].asked
+
+
+def with_sources_behind(rt: Runtime, made: dict[str, Made]) -> Runtime:
+    from qbot.contract.board import client_of
+    from qbot.market.feeds import Feed
+    from qbot.market.limiting import Gate
+    from qbot.market.plans import FREE
+
+    rt.__dict__["feeds"] = {
+        name: Feed(FREE[name], Gate(FREE[name], "key", client_of(rt.settings), rt.engine, rt.wall), one)
+        for name, one in made.items()
+    }
+    return rt
+
+
+def test_a_refused_key_is_told_to_a_human_once_with_what_to_do(world: World) -> None:
+    made = sources(world, *THREE)
+    made["finnhub"].fails = ProviderError("finnhub", Fault.AUTH, "HTTP 401: Invalid API key")
+    rt = with_sources(world, *made.values())
+    for _ in range(3):
+        fetch(rt)
+        world.market.advance(minutes=5)
+        world.wall.advance(minutes=5)
+    (alert,) = world.rows(tables.alerts)
+    assert "QBOT_FINNHUB_API_KEY" in alert["message"]
+    assert len(made["finnhub"].asked) <= 4  # those that were on their way together, and none afterwards
+
+
+def test_after_a_flushall_the_board_tells_the_same_again(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values())
+    fetch(rt)
+    before = {key.name: world.told(key) for key in (keys.MARKET_DATA, keys.MARKET_SOURCE_STATS, keys.MULTI_API_DATA)}
+    world.redis.flushall()
+    showing_market.market_data(rt)
+    assert {key.name: world.told(key) for key in (keys.MARKET_DATA, keys.MARKET_SOURCE_STATS, keys.MULTI_API_DATA)} == (
+        before
+    )
+
+
+# --- at the moment of a trade -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Broker:
+    """The feed that is asked at the moment of a trade."""
+
+    told: dict[str, str]
+    fails: DataUnavailable | None = None
+
+    def latest(self, symbols: Sequence[str], received_at: datetime) -> dict[str, Quote]:
+        if self.fails is not None:
+            raise self.fails
+        at = MID_SESSION + timedelta(minutes=4)
+        return {s: quote(s, self.told[s], at, received_at, "alpaca") for s in symbols if s in self.told}
+
+
+def at_trade(world: World, broker: Broker, **prices: str) -> dict[str, str]:
+    """What the tickers cost four minutes after a pass in which the sources told these prices, RIGHT by default."""
+    made = sources(world, *THREE)
+    for name, price in prices.items():
+        made[name].price = {"AAPL": price, "MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}.get
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    rt.__dict__["data"] = broker
+    world.market.advance(minutes=4)
+    return {symbol: str(one.price_usd) for symbol, one in quoting.latest(rt, RIGHT).items()}
+
+
+def test_the_price_of_a_trade_is_the_broker_s_own_where_the_others_bear_it_out(world: World) -> None:
+    now = {"AAPL": "211.5", "MSFT": "498.5", "SPY": "621.0"}
+    assert at_trade(world, Broker(now)) == now
+
+
+def test_a_price_far_from_what_all_agreed_on_is_none(world: World) -> None:
+    found = at_trade(world, Broker({**RIGHT, "AAPL": str(Decimal(RIGHT["AAPL"]) * Decimal("1.04"))}))
+    assert found == {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+
+
+def test_while_the_broker_s_feed_is_dead_the_agreed_prices_hold_as_long_as_they_are_young(world: World) -> None:
+    dead = Broker({}, DataUnavailable("alpaca: down"))
+    assert at_trade(world, dead) == RIGHT
+    rt = world.another()
+    rt.__dict__["data"] = dead
+    world.market.advance(minutes=12)
+    with pytest.raises(DataUnavailable, match="down"):
+        quoting.latest(rt, RIGHT)
+
+
+def test_a_feed_that_was_outvoted_in_the_pass_is_not_believed_at_the_trade_either(world: World) -> None:
+    lie = str(Decimal(RIGHT["AAPL"]) * Decimal("1.02"))  # so near that the price agreed on would bear it out
+    found = at_trade(world, Broker({**RIGHT, "AAPL": lie}), alpaca=lie)
+    assert found == RIGHT
+
+
+def test_what_the_sources_do_not_agree_on_has_no_price_at_the_trade(world: World) -> None:
+    odd = at_trade(world, Broker(RIGHT), alpaca="210.5", finnhub="230", yfinance="190")
+    assert odd == {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+
+
+def test_the_pipeline_looks_at_what_is_held_and_tells_which_tickers_there_are(world: World) -> None:
+    world.buy("MSFT", 1)
+    rt = world.another(tickers="AAPL")
+    pipeline.fetch_data(rt)
+    assert rt.tickers == ("MSFT", "AAPL") == world.told(keys.DYNAMIC_TICKERS)
+    why = {row["symbol"]: row["why"] for row in world.rows(tables.universe)}
+    assert why == {"MSFT": "held, or with an open order", "AAPL": "configured"}
