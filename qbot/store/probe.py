@@ -28,8 +28,8 @@ class Probe:
 
     @property
     def behind(self) -> bool:
-        """Whether this source has migrations that the database lacks; else the database is of a newer source."""
-        return self.revision is None or self.revision in migrate.revisions()[1:]
+        """Whether the tables are of an earlier source; neither this nor `current`: of a newer one, or none."""
+        return self.revision in migrate.revisions()[1:]
 
 
 def look(on: Engine) -> Probe:
