@@ -47,6 +47,10 @@ class Channel:
         """Load what sending needs, which takes half a second the first time."""
         self._load()
 
+    def understood(self) -> bool:
+        """Whether the address is one that a message can be sent to. Nothing is sent."""
+        return self._load() is not None
+
     def send(self, message: Message) -> str | None:
         """Send it, and wait for the answer at most NOTIFY_TIMEOUT_S. None when it was taken, else what went wrong.
 

@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from qbot import cli_account, cli_backfill, cli_contract, cli_fake, cli_market, cli_models, cli_thresholds
+from qbot.cli_doctor import doctor
 from qbot.cli_evaluate import evaluate
 from qbot.cli_explain import explain
 from qbot.cli_resume import resume
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(demo)
 app.command()(stop)
 app.command()(resume)
+app.command()(doctor)
 app.command()(explain)
 app.command()(train)
 app.command()(evaluate)

@@ -240,6 +240,15 @@ DATA_BODY_MAX_BYTES = 5_000_000
 DATA_REDIRECTS_MAX = 2  # within one host, as from a path to the same with a slash
 DATA_STUMBLES_MAX = 2  # requests in a row without a usable answer: then a source is left alone for this time
 
+# `qbot doctor`. Each part is past its client's own time-outs by then, and is told as one that hangs.
+DOCTOR_WITHIN_S = 15.0
+DOCTOR_ASK_S = 30.0  # the broker, two answers; a source of market data, its turn and one answer
+DOCTOR_TURN_S = 5.0  # so long it waits for the turn of a source; a QBot at work may have taken the minute
+DOCTOR_EVENTS_S = 2.0  # a keyspace event takes a millisecond
+SLOW_STORE_MS = 50.0  # a hundred times a local answer; a stop makes a dozen of them
+DISK_LOW_GB, DISK_MIN_GB = 2.0, 0.3  # a month of bars and models; what Postgres needs to go on writing at all
+RESTARTS_MANY = 3  # of one process since the start: it is no accident any more
+
 assert MAX_DAY_LOSS_PCT < MAX_ROLLING_LOSS_PCT < MAX_DRAWDOWN_PCT < 1, "the shorter the span, the smaller the loss"
 assert HIGH_DRAWDOWN_PCT < MAX_DRAWDOWN_PCT, "positions shrink before entries stop"
 assert 1 - FRESH_SHARE_MIN < DATA_GAP_SHARE_MAX, "positions shrink before entries stop"
@@ -256,3 +265,4 @@ assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
 assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"
 assert GROK_CONNECT_S + GROK_READ_S < GROK_DEADLINE_S < GROK_LEASE_S, "nobody asks while another still waits"
 assert GROK_REFRESH_S + 3 * GROK_AGAIN_S < GROK_MAX_AGE_S, "two failures do not make an answer too old"
+assert DOCTOR_TURN_S + DATA_DEADLINE_S < DOCTOR_ASK_S, "a source that answers in its time is told as one that does"

@@ -71,9 +71,12 @@ class Installation:
         return Times(wall, line.market_at if line else _same, sessions, line.speed if line else 1.0)
 
 
-def choose(want_demo: bool | None, demo_home: Path = demo.HOME) -> Installation:
-    """The demo, the configured installation, or (None) the one of them that runs; of both, the configured one."""
-    main = settings()
+def choose(want_demo: bool | None, demo_home: Path = demo.HOME, main: Settings | None = None) -> Installation:
+    """The demo, the configured installation, or (None) the one of them that runs; of both, the configured one.
+
+    `main`: the configured one's settings, where they are not those of the environment.
+    """
+    main = main or settings()
     demo_pid, main_pid = lock.holder(demo_home), lock.holder(main.home)
     is_demo = main.home.resolve() == demo_home
     if want_demo or is_demo or (want_demo is None and demo_pid is not None and main_pid is None):
@@ -81,7 +84,7 @@ def choose(want_demo: bool | None, demo_home: Path = demo.HOME) -> Installation:
         return replace(_of("the demo", values, demo_pid, replayed=True), demo=True)
     both = " (the demo runs too: `qbot contract --demo …`)" if demo_pid is not None else ""
     embedded = not main.alpaca_api_key.get_secret_value()
-    return _of(f"QBot on {_near(main.home)}", main, main_pid, replayed=embedded, note=both)
+    return _of(name_of(main.home), main, main_pid, replayed=embedded, note=both)
 
 
 def client(found: Installation, *, writes: bool = False) -> redis.Redis:
@@ -157,6 +160,7 @@ def _same(wall: datetime) -> datetime:
     return wall
 
 
-def _near(path: Path) -> str:
+def name_of(home: Path) -> str:
+    """How a human knows the installation of a folder."""
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return f"QBot on {home.relative_to(here) if home.is_relative_to(here) else home}"

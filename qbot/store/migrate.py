@@ -9,6 +9,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from qbot.settings import settings
 from qbot.store import hypertables, locks, trades
@@ -37,6 +38,11 @@ def upgrade(url: str) -> None:
             hypertables.ensure(connection)
     finally:
         on.dispose()
+
+
+def revisions() -> list[str]:
+    """The migrations of this source by their ids, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
 
 
 def differences(url: str) -> list[str]:
