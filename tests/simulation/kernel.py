@@ -32,7 +32,7 @@ class Killed(BaseException):
     """kill -9: nothing of the process runs on. No Exception, so that no handler of the product sees it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Host:
     """A machine, as far as its clocks matter: `skew` is how far the wall's is off, in microseconds."""
 
@@ -163,7 +163,11 @@ class Kernel:
             run.fuse -= 1
             if run.fuse <= 0:
                 when = self._strike(run, name, when)
-        self._let_others(run, when)
+        heap = self.heap
+        if heap and heap[0][0] <= when:
+            self._let_others(run, when)
+        else:
+            self.now = when
 
     def _strike(self, run: Run, name: str, when: int) -> int:
         fate, run.fate = run.fate, ""

@@ -30,7 +30,8 @@ class SimLedger(MemoryLedger):
             family = (order, *order.legs)
             for one in family:
                 row = rows.get(one.broker_order_id)
-                if row is None or row["source"] == FOREIGN or last.get(one.broker_order_id) != one:
+                before = last.get(one.broker_order_id)
+                if row is None or row["source"] == FOREIGN or (before is not one and before != one):
                     new.append(order)
                     self.told.update((one.broker_order_id, one) for one in family)
                     break
