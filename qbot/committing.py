@@ -36,6 +36,7 @@ AUTOMATIC = f"{ID_PREFIX}-{CYCLE_PREFIX}"  # how the client_order_id of an order
 
 
 A_HUMANS = (Source.MANUAL, Source.EMERGENCY)
+TEXTS = (Decimal, StrEnum)  # in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ def plain(value: Any) -> dict[str, Any]:
     found = {}
     for name in _names(value.__class__):  # asdict would copy deeply
         part = getattr(value, name)
-        if isinstance(part, Decimal | StrEnum):
+        if isinstance(part, TEXTS):
             part = str(part)
         elif isinstance(part, datetime):
             part = part.isoformat()

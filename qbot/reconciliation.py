@@ -132,9 +132,7 @@ def _compared(
         _take_activities(desk)
     if opening is not None and opening.cash_usd is None and not drift and account.cash_usd == cash_before_usd:
         _begin_cash(desk, account.cash_usd)
-    return Books(
-        account, positions, resting, taken_at, new_fills, drift, cash_drift_usd=cash_drift, recalled=recalled
-    )
+    return Books(account, positions, resting, taken_at, new_fills, drift, cash_drift_usd=cash_drift, recalled=recalled)
 
 
 def _begin_cash(desk: Desk, cash_usd: Decimal) -> None:

@@ -11,7 +11,7 @@ from qbot import limits
 from qbot.risk_case import Case, Refusal, Whose, account_of, finite, whose
 from qbot.types import Account, TradingConfig, TradingHours, TradingState
 
-SETTINGS = tuple(field.name for field in fields(TradingConfig))
+SETTINGS, NUMBERS = tuple(field.name for field in fields(TradingConfig)), (float, Decimal)
 
 
 def within_trading_hours(hours: TradingHours, now: datetime) -> bool:
@@ -64,7 +64,7 @@ def settings(case: Case) -> Refusal | None:
     if told is not None:
         return Refusal("SETTINGS_INVALID", told, {"problem": told})
     values = [(name, getattr(case.config, name)) for name in SETTINGS]
-    broken = {name: str(v) for name, v in values if isinstance(v, float | Decimal) and not finite(v)}
+    broken = {name: str(v) for name, v in values if isinstance(v, NUMBERS) and not finite(v)}
     if broken:
         return Refusal("SETTINGS_INVALID", f"not a finite number: {', '.join(broken)}", broken)
     return _unprotected(case.config)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from qbot import clock
@@ -109,7 +109,10 @@ class MemoryStore:
 
 
 class MemoryLedger:
-    """The Ledger of one transaction: `changes` are seen by itself alone until they are committed."""
+    """The Ledger of one transaction: `changes` are seen by itself alone until they are committed.
+
+    A row is never changed, another one takes its place: so those that are asked for need not be copied.
+    """
 
     __slots__ = ("changes", "events", "store")
 
@@ -248,13 +251,13 @@ class MemoryLedger:
 
     # --- intents ---
 
-    def intent(self, client_order_id: str) -> Row | None:
-        row = self._get(INTENTS, client_order_id)
-        return dict(row) if row else None
+    def intent(self, client_order_id: str) -> Mapping[str, Any] | None:
+        row: Row | None = self._get(INTENTS, client_order_id)
+        return row
 
     def unsettled_intents(self) -> list[Mapping[str, Any]]:
         rows = [row for row in self._rows(INTENTS, self.store.unsettled) if row["status"] in UNSETTLED]
-        return [dict(row) for row in sorted(rows, key=lambda row: row["created_at_wall"])]
+        return sorted(rows, key=itemgetter("created_at_wall"))
 
     def note_since(self, client_order_id: str, up: Uptime) -> None:
         row = self._own(INTENTS, client_order_id)
@@ -447,7 +450,7 @@ class MemoryLedger:
 
     def open_orders(self) -> list[Mapping[str, Any]]:
         rows = [row for row in self._rows(ORDERS, self.store.open_orders) if row["status"] not in CLOSED_ORDER_STATUSES]
-        return [dict(row) for row in sorted(rows, key=lambda row: row["created_at"])]
+        return sorted(rows, key=itemgetter("created_at"))
 
     def open_entries(self, id_prefix: str) -> list[str]:
         mine = [r for r in self.open_orders() if r["side"] == Side.BUY and r["client_order_id"].startswith(id_prefix)]
