@@ -36,6 +36,7 @@ AUTOMATIC = f"{ID_PREFIX}-{CYCLE_PREFIX}"  # how the client_order_id of an order
 
 
 A_HUMANS = (Source.MANUAL, Source.EMERGENCY)
+TEXTS = (Decimal, StrEnum)  # in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +241,15 @@ def _intent_row(
 
 def plain(value: Any) -> dict[str, Any]:
     """A dataclass of ours as JSON."""
-
-    def convert(part: Any) -> Any:
-        if isinstance(part, Decimal):
-            return str(part)
-        if isinstance(part, StrEnum):
-            return str(part)
-        return part.isoformat() if isinstance(part, datetime) else part
-
-    return {name: convert(getattr(value, name)) for name in _names(value.__class__)}  # asdict would copy deeply
+    found = {}
+    for name in _names(value.__class__):  # asdict would copy deeply
+        part = getattr(value, name)
+        if isinstance(part, TEXTS):
+            part = str(part)
+        elif isinstance(part, datetime):
+            part = part.isoformat()
+        found[name] = part
+    return found
 
 
 @lru_cache

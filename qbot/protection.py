@@ -139,9 +139,9 @@ def groups(open_orders: Sequence[BrokerOrder]) -> list[Group]:
         if order.side is not Side.SELL or order.parent_id in waiting:
             continue
         name, left = order.parent_id or order.broker_order_id, order.qty - order.filled_qty
-        one = found.get(name, Group(order.symbol, (), left))
+        one = found.get(name) or Group(order.symbol, (), left)
         # The venue lowers the rest of both legs when one fills in part, the one that is watched maybe later.
-        found[name] = replace(one, order_ids=(*one.order_ids, order.broker_order_id), qty=min(one.qty, left))
+        found[name] = Group(one.symbol, (*one.order_ids, order.broker_order_id), min(one.qty, left))
     return list(found.values())
 
 

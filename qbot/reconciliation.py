@@ -84,7 +84,7 @@ def reconcile(desk: Desk, at: datetime) -> Books:
     settle(desk)
     recalled = recall(desk)
     resting = [order for order in orders.values() if order.open]
-    return replace(_compared(desk, at, since_fills, resting, before.cash_usd), recalled=recalled)
+    return _compared(desk, at, since_fills, resting, before.cash_usd, recalled)
 
 
 def _other_account(desk: Desk, account: Account, at: datetime) -> str | None:
@@ -105,6 +105,7 @@ def _compared(
     since: datetime,
     resting: list[BrokerOrder],
     cash_before_usd: Decimal,
+    recalled: Mapping[str, str],
 ) -> Books:
     """Fills, positions and cash, read again once when they do not agree.
 
@@ -131,7 +132,7 @@ def _compared(
         _take_activities(desk)
     if opening is not None and opening.cash_usd is None and not drift and account.cash_usd == cash_before_usd:
         _begin_cash(desk, account.cash_usd)
-    return Books(account, positions, resting, taken_at, new_fills, drift, cash_drift_usd=cash_drift)
+    return Books(account, positions, resting, taken_at, new_fills, drift, cash_drift_usd=cash_drift, recalled=recalled)
 
 
 def _begin_cash(desk: Desk, cash_usd: Decimal) -> None:

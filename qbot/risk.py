@@ -114,12 +114,13 @@ def gate(
 def reserve(usage: Usage, proposal: Proposal, now: datetime) -> Usage:
     """The usage after `proposal` was allowed: the same sums the ledger will give once its intent is committed."""
     symbol, qty, notional = proposal.symbol, proposal.qty, proposal.notional_usd
-    usage = replace(usage, orders_last_minute=usage.orders_last_minute + 1)
+    lately = usage.orders_last_minute + 1
     if proposal.kind is IntentKind.PROTECTION:
-        return _reserve_protection(usage, proposal)
+        return _reserve_protection(replace(usage, orders_last_minute=lately), proposal)
     unsettled = usage.unsettled.get(symbol, frozenset()) | {proposal.side}
     usage = replace(
         usage,
+        orders_last_minute=lately,
         orders_today=usage.orders_today + 1,
         notional_today_usd=usage.notional_today_usd + notional,
         unsettled={**usage.unsettled, symbol: unsettled},

@@ -11,6 +11,8 @@ from qbot import limits
 from qbot.risk_case import Case, Refusal, Whose, account_of, finite, whose
 from qbot.types import Account, TradingConfig, TradingHours, TradingState
 
+SETTINGS, NUMBERS = tuple(field.name for field in fields(TradingConfig)), (float, Decimal)
+
 
 def within_trading_hours(hours: TradingHours, now: datetime) -> bool:
     """True when `now` lies in the session's own hours, the close excluded."""
@@ -61,8 +63,8 @@ def settings(case: Case) -> Refusal | None:
     told = case.market.settings_problem
     if told is not None:
         return Refusal("SETTINGS_INVALID", told, {"problem": told})
-    values = {field.name: getattr(case.config, field.name) for field in fields(TradingConfig)}
-    broken = {name: str(v) for name, v in values.items() if isinstance(v, float | Decimal) and not finite(v)}
+    values = [(name, getattr(case.config, name)) for name in SETTINGS]
+    broken = {name: str(v) for name, v in values if isinstance(v, NUMBERS) and not finite(v)}
     if broken:
         return Refusal("SETTINGS_INVALID", f"not a finite number: {', '.join(broken)}", broken)
     return _unprotected(case.config)

@@ -1,4 +1,5 @@
-"""Thousands of bad values under every key a frontend may write: nothing trades, the last good holds, it is told.
+"""Bad values under every key a frontend may write, thousands by `make fuzz`: nothing trades, the last good holds, it is
+told.
 
 Every value is judged by the contract's own words: what `Key.reading` calls good, and chance makes some so, has to be
 followed; of all others nothing may come but a report.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +25,17 @@ from qbot.contract.payloads_orders import EmergencyKind, MalformedOrder, ManualO
 from qbot.session import FRONTEND_SOURCE
 from qbot.store import state
 from qbot.store.engine import transaction
-from tests.support.bad_values import INPUTS, Bad, broken_fields, never_good, paths, random_bad, structural
+from tests.support.bad_values import (
+    BAD_LEAVES,
+    INPUTS,
+    Bad,
+    broken_fields,
+    leaves,
+    never_good,
+    paths,
+    random_bad,
+    structural,
+)
 from tests.support.fuzzed import DOCUMENTS, SETTINGS_KEYS, STOPS_ENTRIES, Fuzzed, Holding
 from tests.support.runtime import World
 
@@ -32,8 +44,9 @@ from tests.support.runtime import World
 class Effort:
     """How much is tried, and what must at least have been bad of it: of each key, of each of its fields."""
 
-    one_in: int  # of the grid of fields and what is wrong in them, and of what is tried while all is off
+    one_in: int  # of the grid of fields and what is wrong in them
     whole_one_in: int  # of what is wrong as a whole: others under the next key, so that no value is left out
+    off_one_in: int  # of these, while all is off
     bad_in_a_row: int  # after one good value
     by_chance: int
     samples: int  # of the bad values of a key, for what takes longer
@@ -43,8 +56,8 @@ class Effort:
     bad_in_all: int
 
 
-WHOLE = Effort(1, 1, 1, 50, 5, bad_as_a_whole=100, bad_a_field=12, bad_by_chance=25, bad_in_all=3_000)
-SOME = Effort(3, 2, 3, 10, 2, bad_as_a_whole=50, bad_a_field=9, bad_by_chance=4, bad_in_all=1_700)
+WHOLE = Effort(1, 1, 1, 1, 50, 5, bad_as_a_whole=100, bad_a_field=12, bad_by_chance=25, bad_in_all=3_000)
+SOME = Effort(10, 8, 3, 3, 6, 1, bad_as_a_whole=12, bad_a_field=2, bad_by_chance=2, bad_in_all=400)
 EFFORT = WHOLE if os.environ.get("QBOT_FUZZ") == "whole" else SOME  # `make fuzz`, `make test`
 RANDOM = settings(max_examples=EFFORT.by_chance, deadline=None, suppress_health_check=list(HealthCheck))
 PENDING = ManualOrderStatus.PENDING
@@ -131,12 +144,25 @@ def _settled(fuzzed: Fuzzed) -> None:
 # --- every bad value there is a list of -------------------------------------------------------------------------------
 
 
+def share(key: Key[Any], one_in: int) -> Iterator[Bad]:
+    """What of the values that are wrong as a whole is tried under this key."""
+    return itertools.islice(structural(key), INPUTS.index(key) % one_in, None, one_in)
+
+
+def test_whatever_is_left_out_under_one_key_is_tried_under_another() -> None:
+    sorts, step = max(len(list(structural(key))) for key in INPUTS), EFFORT.whole_one_in
+    tried = {place for at, _key in enumerate(INPUTS) for place in range(at % step, sorts, step)}
+    assert tried == set(range(sorts))
+    shares = [ways for key in INPUTS for _path, ways in leaves(key, EFFORT.one_in)]
+    assert all(shares)
+    assert {leaf for ways in shares for leaf in ways} == set(BAD_LEAVES)
+
+
 @every_input_and_state
 def test_whatever_is_wrong_as_a_whole_changes_nothing_and_is_told(world: World, key: Key[Any], on: bool) -> None:
-    fuzzed, step = Fuzzed(world, key, on), EFFORT.whole_one_in * (1 if on else EFFORT.one_in)
-    first = INPUTS.index(key) % step
-    found = sum(judge(fuzzed, value) for value in itertools.islice(structural(key), first, None, step))
-    assert found >= EFFORT.bad_as_a_whole // (1 if on else EFFORT.one_in)
+    fuzzed, one_in = Fuzzed(world, key, on), 1 if on else EFFORT.off_one_in
+    found = sum(judge(fuzzed, value) for value in share(key, EFFORT.whole_one_in * one_in))
+    assert found >= EFFORT.bad_as_a_whole // one_in
 
 
 @every_input
@@ -161,20 +187,26 @@ def test_whatever_chance_writes_changes_nothing_and_is_told(world: World, key: K
     assert len(seen) >= EFFORT.bad_by_chance
 
 
-def test_these_are_thousands() -> None:
+@pytest.mark.parametrize("effort", [WHOLE, SOME], ids=["thousands", "hundreds"])
+def test_these_are_many(effort: Effort) -> None:
     fields = sum(strict_fields(key) for key in INPUTS)
-    of_a_key = EFFORT.bad_as_a_whole + EFFORT.bad_by_chance
-    assert len(INPUTS) * of_a_key + fields * EFFORT.bad_a_field > EFFORT.bad_in_all
+    of_a_key = effort.bad_as_a_whole + effort.bad_by_chance
+    assert len(INPUTS) * of_a_key + fields * effort.bad_a_field > effort.bad_in_all
 
 
 # --- whole tasks ------------------------------------------------------------------------------------------------------
 
 
 def samples(fuzzed: Fuzzed) -> list[Bad]:
-    """Some of each sort of the values that the contract calls bad: every so-many-th of them."""
+    """Of the values that the contract calls bad some from everywhere in the list, under each key others."""
     every = [*structural(fuzzed.key), *broken_fields(fuzzed.key, fuzzed.dangerous)]
-    bad = [one for one in every if one.redis_type != "string" or fuzzed.key.reading(one.raw).problem]
-    return bad[:: max(1, len(bad) // EFFORT.samples)]
+    step = len(every) // EFFORT.samples
+    first = step * INPUTS.index(fuzzed.key) // len(INPUTS)
+    bad = (
+        next(one for one in every[at:] + every if one.redis_type != "string" or fuzzed.key.reading(one.raw).problem)
+        for at in range(first, len(every), step)
+    )
+    return list(itertools.islice(bad, EFFORT.samples))
 
 
 def everything(world: World) -> None:
@@ -201,9 +233,6 @@ def test_every_task_goes_on_and_frontends_are_told_until_a_good_value_comes(
     fuzzed = Fuzzed(world, key, on)
     well = BackendStatus.RUNNING if on else BackendStatus.STOPPED
     for value in samples(fuzzed):
-        fuzzed.good()
-        everything(world)
-        assert shown(world) == (well, None)
         before = fuzzed.good()
         problem = fuzzed.bad(value).problem
         everything(world)
@@ -212,6 +241,9 @@ def test_every_task_goes_on_and_frontends_are_told_until_a_good_value_comes(
         assert status is (BackendStatus.CONFIG_ERROR if key.name in STOPS_ENTRIES else well)
         assert problem and error and f"{key.name}: {problem}" in error
         assert any(problem in alert.message for alert in world.told(keys.ALERTS_ACTIVE))
+        fuzzed.good()
+        everything(world)
+        assert shown(world) == (well, None)
 
 
 @every_input

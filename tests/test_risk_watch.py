@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql import insert
+from typer.testing import Result
 
 from qbot import control, limits, pipeline, reconciliation, risk_watch
 from qbot.contract import keys
 from qbot.contract.payloads_autotrading import BackendStatus
 from qbot.errors import BrokerError
 from qbot.runtime import Runtime
-from qbot.settings import ROOT
 from qbot.store import bars, models, state, tables
 from qbot.store import risk as store
 from qbot.store.engine import transaction
 from qbot.types import Source
+from tests.support import commands
 from tests.support.runtime import CONFIG, SESSION, World, calm, limit_entry
 
 UNBOUND = replace(CONFIG, max_position_per_trade=9_999, max_position_size=9_999)
@@ -433,36 +430,27 @@ def test_what_is_looked_at_is_what_stands_in_postgres(world: World) -> None:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def command(world: World, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    values = {
-        f"QBOT_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for name, value in world.rt.settings
-        if value is not None
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "qbot.cli", "resume", "--main", *arguments],
-        input=typed, env={**os.environ, **values, "COLUMNS": "160"}, cwd=ROOT, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+def command(world: World, *arguments: str, typed: str = "") -> Result:
+    return commands.run(world, "resume", "--main", *arguments, typed=typed)
 
 
 def test_the_command_shows_what_tripped_asks_and_releases(world: World) -> None:
     crash(trading(world))
     refused = command(world, typed="n\n")
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "drawdown" in refused.stdout and "peak_usd" in refused.stdout and "limit 0.15" in refused.stdout
     assert (switch(world).breaker, len(tripped(world))) == (True, 2)
     done = command(world, typed="y\n")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert (switch(world).latched, tripped(world)) == (False, [])
     again = command(world, "--yes")
-    assert (again.returncode, "nothing to resume" in again.stdout) == (0, True)
+    assert (again.exit_code, "nothing to resume" in again.stdout) == (0, True)
 
 
 def test_the_command_also_releases_an_emergency_stop(world: World) -> None:
     control.sync_switch(world.rt)
     control.latch(world.rt, "a human's stop")
-    done = command(world, "--yes")
+    done = commands.run_alone(world, "resume", "--main", "--yes")
     assert (done.returncode, switch(world).latched) == (0, False)
     assert "a human's stop" in done.stdout
 

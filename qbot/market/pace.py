@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 from pyrate_limiter import Decision, Rate, RateItem, RedisBucket
+from pyrate_limiter.buckets.redis_bucket import LuaScript
 
 from qbot import clock, limits
 from qbot.contract import keys
@@ -14,6 +15,12 @@ from qbot.errors import BoardUnavailable
 from qbot.market.plans import SPAN_S, Limit, Plan
 
 JITTER_S = 0.05  # those who waited for the same moment do not all come in it
+
+# Theirs counts the entries up to the caller's moment, which it read before its turn came: of others that were entered
+# meanwhile, under a later one, it knows nothing. So here they count as well, and who is entered last has counted all.
+UP_TO_NOW, ALL = "ZCOUNT', bucket, window_start, now)", "ZCOUNT', bucket, window_start, '+inf')"
+SCRIPT = LuaScript.PUT_ITEM.replace(UP_TO_NOW, ALL)
+assert SCRIPT.count(ALL) == 1, "pyrate-limiter counts in another way: see whether it still overlooks later entries"
 
 
 class _Bucket(RedisBucket):
@@ -87,9 +94,7 @@ class Pace:
 
     def _decided(self, units: int) -> float | None:
         if self._script is None:
-            made = _Bucket.init(self._rates, self._client, self._key)
-            assert isinstance(made, _Bucket)
-            self._script = made.script_hash
+            self._script = str(self._client.script_load(SCRIPT))
         # A bucket remembers its last verdict, which must not be taken for that of another thread.
         bucket = _Bucket(self._rates, self._client, self._key, self._script)
         item = RateItem(self._plan.source, bucket.now(), weight=units)

@@ -101,6 +101,28 @@ def test_threads_of_one_process_do_not_take_one_another_s_verdict_for_theirs(cli
     assert waits.count(None) == 5
 
 
+class Late(redis.Redis):
+    """What it reads of the server's clock is old by the time its turn comes."""
+
+    def time(self, **_more: Any) -> tuple[int, int]:
+        seconds, micros = super().time()  # type: ignore[misc]
+        return seconds - 2, micros
+
+
+def test_a_caller_that_read_the_clock_before_the_others_were_entered_counts_them_all_the_same(
+    client: redis.Redis,
+) -> None:
+    few = replace(FAST, limits=(Limit(5, Span.MINUTE, Unit.CALLS, "test"),))
+    pace = Pace(client, few)
+    assert [pace.wait(1) for _ in range(4)] == [None] * 4
+    late = Pace(Late(connection_pool=client.connection_pool), few)
+    assert late.wait(1) is None
+    wait_s = late.wait(1, within_s=0)
+    assert wait_s is not None
+    assert 61 < wait_s < 64
+    assert client.zcard(f"{keys.SOURCE_PACE}:fast") == 5
+
+
 def test_a_call_that_would_wait_too_long_is_told_how_long_and_is_not_counted(client: redis.Redis) -> None:
     minute = replace(FAST, limits=(Limit(2, Span.MINUTE, Unit.CALLS, "test"),))
     paused: list[float] = []

@@ -18,7 +18,7 @@ from qbot.session import Event, Switch
 from qbot.signals import signals
 from qbot.types import BrokerOrder, Fill, Proposal, RiskReport, Source
 from tests.simulation.broker import SimBroker
-from tests.simulation.kernel import Run
+from tests.simulation.kernel import Host, Run
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -27,8 +27,15 @@ Work = Callable[[Run], None]
 
 
 def desk_of(sim: Simulation, run: Run) -> Desk:
-    """Where a process makes its orders."""
-    kernel, host = sim.kernel, run.host
+    """Where a process makes its orders. It remembers nothing, so all processes of a machine share it."""
+    found = sim.desks.get(run.host)
+    if found is None:
+        found = sim.desks[run.host] = _desk(sim, run.host)
+    return found
+
+
+def _desk(sim: Simulation, host: Host) -> Desk:
+    kernel = sim.kernel
     return Desk(
         sim.broker_class(sim.wire),
         sim.store,

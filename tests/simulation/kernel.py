@@ -32,7 +32,7 @@ class Killed(BaseException):
     """kill -9: nothing of the process runs on. No Exception, so that no handler of the product sees it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Host:
     """A machine, as far as its clocks matter: `skew` is how far the wall's is off, in microseconds."""
 
@@ -65,6 +65,14 @@ class Run:
     session_lost: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def begin(self) -> None:
+        """Its first turn."""
+        kernel = self.kernel
+        self.thread = kernel.idle.pop() if kernel.idle else greenlet(kernel.serve, kernel.hub)
+        before, kernel.current = kernel.current, self
+        self.thread.switch(self)
+        kernel.current = before
+
     def resume(self) -> None:
         """Go on where it lost its turn."""
         if self.done:
@@ -93,6 +101,7 @@ class Run:
             error = raised
         self.done = True
         self.ended(self, error)
+        self.thread = None
 
 
 class Kernel:
@@ -105,6 +114,7 @@ class Kernel:
         self.heap: list[tuple[int, int, Callable[[], None]]] = []
         self.seq = 0
         self.hub = getcurrent()
+        self.idle: list[greenlet] = []  # threads whose process has ended
         self.current: Run | None = None
         self.trace: list[tuple[int, str, str]] | None = None
         self.struck: Counter[str] = Counter()  # points at which a process was killed or frozen
@@ -133,9 +143,15 @@ class Kernel:
     ) -> Run:
         """A new process that begins with `work`."""
         run = Run(self, name, host, work, ended)
-        run.thread = greenlet(run.main, self.hub)
-        self.at(self.now + int(delay_s * SECOND), run.resume)
+        self.at(self.now + int(delay_s * SECOND), run.begin)
         return run
+
+    def serve(self, run: Run) -> None:
+        """The thread of one process after the other: a new one for each would cost more than what many of them do."""
+        while True:
+            run.main()
+            self.idle.append(getcurrent())
+            run = self.hub.switch()
 
     def run(self, until: int) -> None:
         """Let everything happen up to a moment."""
@@ -163,7 +179,11 @@ class Kernel:
             run.fuse -= 1
             if run.fuse <= 0:
                 when = self._strike(run, name, when)
-        self._let_others(run, when)
+        heap = self.heap
+        if heap and heap[0][0] <= when:
+            self._let_others(run, when)
+        else:
+            self.now = when
 
     def _strike(self, run: Run, name: str, when: int) -> int:
         fate, run.fate = run.fate, ""

@@ -57,7 +57,7 @@ class Feed:
     issued: set[str] = field(default_factory=set)
     runaway_until: int = 0
     lean: dict[str, float] = field(default_factory=dict)
-    last_tick: int = 0
+    indicators: dict[str, Technical] = field(default_factory=dict)
 
     def active(self, name: str) -> bool:
         """Whether a fault is on now; asked for when it takes effect, so it counts."""
@@ -79,7 +79,7 @@ class Feed:
             if rng.random() < 0.004:
                 move += 0.03 * (rng.random() * 2 - 1)
             self.venue.tick(symbol, max(500, round(price_c * (1 + move))))
-        self.last_tick = self.kernel.now
+        self.indicators = dict.fromkeys(self.venue.price_c, Technical(moment(self.kernel.now), 50.0))
 
     def quotes(self) -> dict[str, Quote]:
         """The latest prices, as the provider tells them. Raises DataUnavailable."""
@@ -115,7 +115,7 @@ class Feed:
 
     def technicals(self) -> dict[str, Technical]:
         """The indicators stand against nothing: what is played here is what becomes of orders."""
-        return {symbol: Technical(moment(self.last_tick), 50.0) for symbol in self.venue.price_c}
+        return self.indicators
 
     def start(self, name: str, seconds: float) -> None:
         """Something is wrong from now on, for a while."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from qbot import clock
@@ -42,6 +43,9 @@ DECISIONS, INTENTS, ORDERS, FILLS, EQUITY, SWITCH = "decisions", "intents", "ord
 OPENINGS, ACTIVITIES = "openings", "activities"
 KEYS = {DECISIONS: "decision_id", INTENTS: "client_order_id", ORDERS: "broker_order_id", FILLS: "execution_id"}
 ORDER_COLUMNS = tuple(column.name for column in tables.orders.columns if column.name != "source")
+FILL_COLUMNS = tuple(field.name for field in fields(Fill))
+COLUMNS_OF_ORDER, COLUMNS_OF_FILL = attrgetter(*ORDER_COLUMNS), attrgetter(*FILL_COLUMNS)
+AWAITED = (COMMITTED, IN_DOUBT, ABANDONED)
 KEPT = {"broker_order_id", "created_at", "parent_id", "source"}
 NEW_INTENT: Row = {
     "broker_order_id": None, "error": None, "filled_usd": Decimal(0), "closed_at_wall": None, "since_uptime_s": {},
@@ -74,7 +78,11 @@ class MemoryStore:
         self.unsettled: dict[str, None] = {}
         self.open_orders: dict[str, None] = {}
         self.by_day: dict[str, dict[str, None]] = {}
+        self.awaited: dict[str, None] = {}
+        self.intent_of: dict[str, str] = {}  # by its decision
+        self.attempts: dict[str, None] = {}  # decisions about lost protection
         self.fills_by_day: dict[str, list[Row]] = {}
+        self.fills_of: dict[str, list[str]] = {}
         self.held: dict[str, Decimal] = {}
         self.cash_flow = ZERO
         self.last_order_at: datetime | None = None
@@ -101,7 +109,10 @@ class MemoryStore:
 
 
 class MemoryLedger:
-    """The Ledger of one transaction: `changes` are seen by itself alone until they are committed."""
+    """The Ledger of one transaction: `changes` are seen by itself alone until they are committed.
+
+    A row is never changed, another one takes its place: so those that are asked for need not be copied.
+    """
 
     __slots__ = ("changes", "events", "store")
 
@@ -159,6 +170,8 @@ class MemoryLedger:
                     self._index_intent(key, row)
                 elif table == ORDERS:
                     self._index_order(key, row)
+                elif table == DECISIONS and row["cycle_id"].startswith(PREFIX):
+                    store.attempts[key] = None
         store.switch_log += self.events
 
     def release(self) -> None:
@@ -174,15 +187,18 @@ class MemoryLedger:
         store.held[row["symbol"]] = store.held.get(row["symbol"], ZERO) + signed
         store.cash_flow -= signed * row["price_usd"]
         store.fills_by_day.setdefault(clock.market_day(row["at"]), []).append(row)
+        store.fills_of.setdefault(row["symbol"], []).append(row["execution_id"])
         store.last_fill_at = max(row["at"], store.last_fill_at or row["at"])
 
     def _index_intent(self, key: str, row: Row) -> None:
         store = self.store
         store.by_day.setdefault(row["market_day"], {})[key] = None
-        if row["status"] in UNSETTLED:
-            store.unsettled[key] = None
-        else:
-            store.unsettled.pop(key, None)
+        store.intent_of[row["decision_id"]] = key
+        for index, statuses in ((store.unsettled, UNSETTLED), (store.awaited, AWAITED)):
+            if row["status"] in statuses:
+                index[key] = None
+            else:
+                index.pop(key, None)
 
     def _index_order(self, key: str, row: Row) -> None:
         store = self.store
@@ -209,22 +225,16 @@ class MemoryLedger:
             or row["created_at_wall"] > minute_ago
         ]
         counted = usage_of(rows, day, snapshot_wall, wall)
-        return replace(counted, notional_today_usd=counted.notional_today_usd + self._filled_past_intents(day))
+        past = self._filled_past_intents(day)
+        return replace(counted, notional_today_usd=counted.notional_today_usd + past) if past else counted
 
     def _filled_past_intents(self, day: str) -> Decimal:
-        today = (row for row in self._rows(INTENTS) if row["market_day"] == day)
+        today = (row for row in self._rows(INTENTS, self.store.by_day.get(day, ())) if row["market_day"] == day)
         ours = {row["broker_order_id"] for row in today if row["kind"] != IntentKind.PROTECTION}
-        new = self.changes.get(FILLS, {})
-        known = self.store.tables[FILLS]
-        fills = [*self.store.fills_by_day.get(day, ()), *(row for key, row in new.items() if key not in known)]
-        return sum(
-            (
-                row["qty"] * row["price_usd"]
-                for row in fills
-                if row["broker_order_id"] not in ours and clock.market_day(row["at"]) == day
-            ),
-            ZERO,
-        )
+        new, known = self.changes.get(FILLS, {}), self.store.tables[FILLS]
+        mine = [row for key, row in new.items() if key not in known and clock.market_day(row["at"]) == day]
+        fills = [*self.store.fills_by_day.get(day, ()), *mine]
+        return sum((row["qty"] * row["price_usd"] for row in fills if row["broker_order_id"] not in ours), ZERO)
 
     def add_decisions(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._insert(DECISIONS, [dict(row) for row in rows])
@@ -241,13 +251,13 @@ class MemoryLedger:
 
     # --- intents ---
 
-    def intent(self, client_order_id: str) -> Row | None:
-        row = self._get(INTENTS, client_order_id)
-        return dict(row) if row else None
+    def intent(self, client_order_id: str) -> Mapping[str, Any] | None:
+        row: Row | None = self._get(INTENTS, client_order_id)
+        return row
 
     def unsettled_intents(self) -> list[Mapping[str, Any]]:
         rows = [row for row in self._rows(INTENTS, self.store.unsettled) if row["status"] in UNSETTLED]
-        return [dict(row) for row in sorted(rows, key=lambda row: row["created_at_wall"])]
+        return sorted(rows, key=itemgetter("created_at_wall"))
 
     def note_since(self, client_order_id: str, up: Uptime) -> None:
         row = self._own(INTENTS, client_order_id)
@@ -256,7 +266,8 @@ class MemoryLedger:
             self._put(INTENTS, client_order_id, {**row, "since_uptime_s": seen})
 
     def executions(self, symbols: Sequence[str]) -> list[Execution]:
-        found = [row for row in self._rows(FILLS) if row["symbol"] in symbols]
+        keys = [key for symbol in symbols for key in self.store.fills_of.get(symbol, ())]
+        found = [row for row in self._rows(FILLS, keys) if row["symbol"] in symbols]
         return [execution_of(self._asked(row)) for row in sorted(found, key=lambda r: (r["at"], r["execution_id"]))]
 
     def _asked(self, fill: Row) -> Row:
@@ -270,9 +281,11 @@ class MemoryLedger:
 
     def protection_attempts(self, symbols: Sequence[str]) -> dict[str, Attempts]:
         found = []
-        for row in self._rows(DECISIONS):
+        for row in self._rows(DECISIONS, self.store.attempts):
             if row["symbol"] in symbols and row["cycle_id"].startswith(PREFIX):
-                intent = next((one for one in self._rows(INTENTS) if one["decision_id"] == row["decision_id"]), {})
+                known = self.store.intent_of.get(row["decision_id"])
+                intents = self._rows(INTENTS, () if known is None else (known,))
+                intent = next((one for one in intents if one["decision_id"] == row["decision_id"]), {})
                 found.append({**row, "status": intent.get("status")})
         return attempts_of(found)
 
@@ -290,9 +303,8 @@ class MemoryLedger:
         return frozenset(row["symbol"] for row in even)
 
     def oldest_without_order(self, since: datetime) -> datetime | None:
-        awaited = (COMMITTED, IN_DOUBT, ABANDONED)
-        times = [r["created_at"] for r in self._rows(INTENTS) if r["status"] in awaited and r["created_at"] > since]
-        return min(times, default=None)
+        rows = [row for row in self._rows(INTENTS, self.store.awaited) if row["status"] in AWAITED]
+        return min((row["created_at"] for row in rows if row["created_at"] > since), default=None)
 
     def mark_unsent(self, client_order_id: str, status: str, why: str) -> None:
         row = self._own(INTENTS, client_order_id)
@@ -321,7 +333,7 @@ class MemoryLedger:
         told = inherited([family[order_id] for order_id in sorted(family)], parents)
         known = self._sources(told)
         for order in told:
-            row = {name: getattr(order, name) for name in ORDER_COLUMNS}
+            row = dict(zip(ORDER_COLUMNS, COLUMNS_OF_ORDER(order), strict=True))
             row |= {"side": str(order.side), "source": known[order.broker_order_id]}
             self._record_order(order.broker_order_id, row)
             self._settle(order, wall)
@@ -374,7 +386,8 @@ class MemoryLedger:
             self._lock(locks.ORDERS)
         for fill in sorted(seen, key=lambda fill: fill.execution_id):
             if self._get(FILLS, fill.execution_id) is None and self._own(FILLS, fill.execution_id) is None:
-                self._put(FILLS, fill.execution_id, {**asdict(fill), "side": str(fill.side)})
+                row = dict(zip(FILL_COLUMNS, COLUMNS_OF_FILL(fill), strict=True))
+                self._put(FILLS, fill.execution_id, row | {"side": str(fill.side)})
                 new += 1
         return new
 
@@ -437,7 +450,7 @@ class MemoryLedger:
 
     def open_orders(self) -> list[Mapping[str, Any]]:
         rows = [row for row in self._rows(ORDERS, self.store.open_orders) if row["status"] not in CLOSED_ORDER_STATUSES]
-        return [dict(row) for row in sorted(rows, key=lambda row: row["created_at"])]
+        return sorted(rows, key=itemgetter("created_at"))
 
     def open_entries(self, id_prefix: str) -> list[str]:
         mine = [r for r in self.open_orders() if r["side"] == Side.BUY and r["client_order_id"].startswith(id_prefix)]

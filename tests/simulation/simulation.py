@@ -9,6 +9,7 @@ from random import Random
 
 from qbot import limits
 from qbot.clock import NEW_YORK
+from qbot.desk import Desk
 from qbot.protecting import Protected
 from qbot.reconciliation import Books
 from qbot.session import Switch
@@ -73,6 +74,7 @@ class Simulation:
         self.feed = Feed(self.kernel, self.venue)
         self.oracles = Oracles(self.kernel, self.venue, self.wire, self.store, self.feed)
         self.hosts = [Host("host 1"), Host("host 2", int(rng.uniform(-0.4, 0.4) * SECOND))]
+        self.desks: dict[Host, Desk] = {}
         self.start_usd = usd(cash_c)
         self.config, self.revision = some_config(rng, self.start_usd), 1
         self.oracles.revisions[1] = self.config

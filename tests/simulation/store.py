@@ -30,7 +30,8 @@ class SimLedger(MemoryLedger):
             family = (order, *order.legs)
             for one in family:
                 row = rows.get(one.broker_order_id)
-                if row is None or row["source"] == FOREIGN or last.get(one.broker_order_id) != one:
+                before = last.get(one.broker_order_id)
+                if row is None or row["source"] == FOREIGN or (before is not one and before != one):
                     new.append(order)
                     self.told.update((one.broker_order_id, one) for one in family)
                     break
@@ -127,10 +128,10 @@ class _Transaction(AbstractContextManager[MemoryLedger]):
                 store.require_up()
             if run is not None and run.session_lost:
                 raise StoreUnavailable("Postgres: terminating connection due to idle-in-transaction timeout")
-            lost = self._lost_while_committing()
-            if self.ledger.changes:
+            lost = store.mid_commit > 0 and self._lost_while_committing()
+            if self.ledger.changes or self.ledger.events:
                 store.watch(self.ledger.changes, run)
-            self.ledger.commit()
+                self.ledger.commit()
         finally:
             self._over()
         if lost:
@@ -140,7 +141,7 @@ class _Transaction(AbstractContextManager[MemoryLedger]):
     def _lost_while_committing(self) -> bool:
         """The server dies around a commit: with it undone, it raises; True: it is done, and nobody is told."""
         store = self.store
-        if not store.mid_commit or not self.ledger.changes:
+        if not self.ledger.changes:
             return False
         store.mid_commit -= 1
         store.mid_commit_struck += 1

@@ -149,23 +149,29 @@ def structural(key: Key[Any]) -> Iterator[Bad]:
     for padding in (b" " * TEN_MEGABYTES, b"\n" * TEN_MEGABYTES):
         yield Bad(wire + padding)  # but for its size a good one
         yield Bad(padding + wire)
-    if wire.startswith(b"{"):
-        yield Bad(wire[:-1] + b',"unknown":"' + b"x" * TEN_MEGABYTES + b'"}')
     for leaf in (*BAD_LEAVES, *NOT_JSON):
         yield Bad(leaf.encode())
         yield Bad(f"[{leaf}]".encode())
     for other in INPUTS:
         if other.name != key.name:
             yield Bad(other.example.encode())
+    if wire.startswith(b"{"):  # last, so that what stands at one place is of one sort under every key
+        yield Bad(wire[:-1] + b',"unknown":"' + b"x" * TEN_MEGABYTES + b'"}')
+
+
+def leaves(key: Key[Any], one_in: int) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """With what each field of a key is broken. Each gets its share of the ways, so many fields in a row all of them."""
+    for row, path in enumerate(paths(key.name), start=crc32(key.name.encode())):
+        yield path, BAD_LEAVES[row % one_in :: one_in]
 
 
 def broken_fields(key: Key[Any], document: Any, one_in: int = 1) -> Iterator[Bad]:
     """The document with each field broken in turn, in every way, and with it given twice, the second one broken.
 
-    `one_in`: how much of that grid. Each field gets its share of the ways, and so many fields in a row get all of them.
+    `one_in`: how much of that grid, see `leaves`.
     """
-    for row, path in enumerate(paths(key.name), start=crc32(key.name.encode())):
-        for leaf in BAD_LEAVES[row % one_in :: one_in]:
+    for path, ways in leaves(key, one_in):
+        for leaf in ways:
             yield Bad(with_leaf(document, path, leaf))
         if isinstance(path[-1], str):
             twice = json.dumps(path[-1])
