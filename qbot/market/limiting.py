@@ -145,6 +145,9 @@ class Gate:
         except (Closed, BoardUnavailable):
             self._counted.give_back(claims, self._wall())
             raise
+        except ProviderError as error:  # it may have cost several requests; where it tells of none, one stays counted
+            self._counted.settle(claims, error.credits, self._wall())
+            raise
         if isinstance(answer, Answer):
             self._counted.settle(claims, answer.credits, self._wall())
         return answer

@@ -1,5 +1,5 @@
 """`make bench`: prints every figure. Name parts to run just those: start, cycle, exchange, push, close_all, manual,
-forecasting, training, backfill.
+forecasting, training, backfill, market.
 
 With `--quick` all but the first three take few samples or rows.
 """
@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from tests.bench import backfill, close_all, cycle, exchange, forecasting, manual, push, start
+from tests.bench import backfill, close_all, cycle, exchange, forecasting, manual, market, push, start
 
 SAMPLED = {
     "push": push.run,
@@ -21,6 +21,7 @@ SAMPLED = {
     "forecasting": forecasting.run,
     "training": forecasting.train,
     "backfill": backfill.run,
+    "market": market.run,
 }
 PARTS = {"exchange": exchange.run, "cycle": cycle.run, "start": start.run, **SAMPLED}
 

@@ -339,6 +339,14 @@ def test_every_try_counts(workers: Workers) -> None:
     assert used(workers, FMP) == 2
 
 
+def test_a_failure_counts_what_it_cost_and_one_that_does_not_say_counts_once(workers: Workers) -> None:
+    told = ProviderError("fmp", Fault.NO_DATA, "nothing", credits=3)
+    for error, counted in ((told, 3), (ProviderError("fmp", Fault.NO_DATA, "nothing"), 4)):
+        with pytest.raises(ProviderError):
+            workers.gate(FMP).call(1, Source(error))
+        assert used(workers, FMP) == counted
+
+
 def test_one_that_is_too_much_is_not_asked_and_one_whose_turn_does_not_come_costs_nothing(workers: Workers) -> None:
     source = Source(Answer({}))
     limit = FMP.limits[1]
