@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from qbot import clock
 from qbot.contract import acl
 from qbot.errors import ConfigError, StackError
+from qbot.market import at_hand
 from qbot.settings import Settings
 from qbot.stack import child, environment, lock, ports, programs, redis, replay, secrets
 from qbot.stack.supervise import TICK_S, ProcessHealth, Program, Supervisor
@@ -43,10 +44,11 @@ class Stack:
     def __init__(self, settings: Settings, *, demo: bool = False) -> None:
         """Raises ConfigError where a password of Redis is a placeholder; `demo` allows the documents' one.
 
-        And where made-up market data would meet a real broker.
+        And where made-up market data would meet a real broker, or a plan or order of sources is none.
         """
         self.embedded_exchange = not settings.alpaca_api_key.get_secret_value()
         _require_no_broker(settings)
+        at_hand.plans(settings)
         self.settings = of_this_stack(secrets.with_secrets(settings), self.embedded_exchange)
         self._redis_users = redis.users(self.settings, demo=demo)
         self.replay: replay.Replay | None = None

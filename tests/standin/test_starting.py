@@ -90,6 +90,17 @@ def test_made_up_prices_never_meet_a_real_broker(tmp_path: Path, name: str) -> N
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize(("name", "value", "named"), [
+    ("market_order", "alpaca,bloomberg", "bloomberg"), ("market_plans", '{"fmp": {"per_week": 1}}', "per_week"),
+])  # fmt: skip
+def test_sources_that_there_are_not_are_named_before_anything_starts(
+    tmp_path: Path, name: str, value: str, named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Stack(settings(tmp_path / "home", **{name: value}))
+    assert not (tmp_path / "home").exists()
+
+
 def test_without_the_switch_nothing_is_made_up(tmp_path: Path) -> None:
     for keys in ({}, {"alpaca_api_key": SecretStr("K"), "alpaca_secret_key": SecretStr("S")}):
         values = Stack(settings(tmp_path, **keys)).settings
