@@ -144,15 +144,14 @@ def _settled(fuzzed: Fuzzed) -> None:
 # --- every bad value there is a list of -------------------------------------------------------------------------------
 
 
-def share(key: Key[Any], one_in: int) -> Iterator[Bad]:
-    """What of the values that are wrong as a whole is tried under this key."""
-    return itertools.islice(structural(key), INPUTS.index(key) % one_in, None, one_in)
+def share(key: Key[Any], one_in: int) -> Iterator[tuple[int, Bad]]:
+    """What of the values that are wrong as a whole is tried under this key, with its place among them."""
+    return itertools.islice(enumerate(structural(key)), INPUTS.index(key) % one_in, None, one_in)
 
 
 def test_whatever_is_left_out_under_one_key_is_tried_under_another() -> None:
-    sorts, step = max(len(list(structural(key))) for key in INPUTS), EFFORT.whole_one_in
-    tried = {place for at, _key in enumerate(INPUTS) for place in range(at % step, sorts, step)}
-    assert tried == set(range(sorts))
+    tried = {place for key in INPUTS for place, _value in share(key, EFFORT.whole_one_in)}
+    assert tried == {place for key in INPUTS for place, _value in enumerate(structural(key))}
     shares = [ways for key in INPUTS for _path, ways in leaves(key, EFFORT.one_in)]
     assert all(shares)
     assert {leaf for ways in shares for leaf in ways} == set(BAD_LEAVES)
@@ -161,7 +160,7 @@ def test_whatever_is_left_out_under_one_key_is_tried_under_another() -> None:
 @every_input_and_state
 def test_whatever_is_wrong_as_a_whole_changes_nothing_and_is_told(world: World, key: Key[Any], on: bool) -> None:
     fuzzed, one_in = Fuzzed(world, key, on), 1 if on else EFFORT.off_one_in
-    found = sum(judge(fuzzed, value) for value in share(key, EFFORT.whole_one_in * one_in))
+    found = sum(judge(fuzzed, value) for _place, value in share(key, EFFORT.whole_one_in * one_in))
     assert found >= EFFORT.bad_as_a_whole // one_in
 
 
