@@ -13,6 +13,8 @@ COVERED_BY := $(addprefix tests/test_,$(addsuffix .py, \
 	risk risk_checks risk_words risk_properties sizing account cli_account audit store_ledger store_trades \
 	execution fence flatten protection))
 ARGS ?=
+# Where an image sets it, every process compiles every module anew, and takes three times as long to start.
+unexport PYTHONDONTWRITEBYTECODE
 # The first of these that is Python 3.11 or 3.12; or say `make PYTHON=/path/to/python3.12 …`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
