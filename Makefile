@@ -34,7 +34,7 @@ demo: $(STAMP) ## watch QBot trade a replayed market; Ctrl-C ends it
 up: $(STAMP) ## run QBot: at Alpaca with keys in .env, else at its own paper exchange
 	@$(BIN)/qbot up $(ARGS)
 
-test: $(STAMP) ## run all tests on two cores; some by ARGS="tests/test_risk.py -k cap"
+test: $(STAMP) ## run all tests; some by ARGS="tests/test_risk.py -k cap"
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 fuzz: $(STAMP) ## every bad value under every key (minutes); `make test` tries a tenth of what may be wrong in a field

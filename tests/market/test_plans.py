@@ -146,7 +146,7 @@ def test_only_sources_with_a_key_are_at_hand_and_yahoo_needs_none() -> None:
 
 
 def test_a_replay_has_prices_of_its_own_exchange_alone() -> None:
-    replay = settings(finnhub_api_key="k1", alpaca_api_key="PAPER", embedded_exchange=True)
+    replay = settings(finnhub_api_key="k1", alpaca_api_key="PAPER", alpaca_secret_key="S", embedded_exchange=True)
     assert [plan.source for plan in at_hand.plans(replay)] == ["alpaca"]
     stood_in_for = replay.model_copy(update={"fake_providers": True})
     assert [plan.source for plan in at_hand.plans(stood_in_for)] == ["alpaca", "finnhub", "yfinance"]

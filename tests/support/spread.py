@@ -1,4 +1,4 @@
-"""How a run of many tests is spread over two cores. It tells of each failure at once, and of the slowest files."""
+"""How a run of many tests is spread over a few cores. It tells of each failure at once, and of the slowest files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-WORKERS = 2  # each with servers of its own; more than the cores of a small machine would only miss deadlines
+WORKERS = 3  # each with servers of its own; one more than a small machine has cores, since many tests wait
 # Real processes by the dozen, and deadlines: one after the other, on one worker, and first, for they take longest.
 STACKS = ("tests/test_end_to_end.py", "tests/chaos/test_one_round.py", "tests/demo/test_run.py", "tests/stack/")
 # Long, and on processes of its own: while it runs, what is short should not wait behind it at the end.
@@ -78,7 +78,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """With `-n auto`. None for a file or two, as starting servers twice takes longer than they do."""
     asked = [Path(_path(arg)) for arg in config.args]
     few = len(asked) <= WORKERS and all(path.suffix == ".py" for path in asked)
-    return 0 if few else min(WORKERS, len(os.sched_getaffinity(0)))
+    return 0 if few else min(WORKERS, 1 + len(os.sched_getaffinity(0)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
