@@ -109,8 +109,10 @@ def _time_s() -> float:
 
 
 def _send(running: _Running, carriers: Carriers) -> None:
-    """Ask for what is due and not on its way."""
+    """Ask for what is due and not on its way. For a close only once the bars are there: the last of them may be it."""
     asks = _plan(running, carriers.asked).asks
+    if any(ask.need is Need.BARS for ask in asks):
+        asks = tuple(ask for ask in asks if ask.need is not Need.CLOSE)
     running.asked += asks
     carriers.send(asks)
 
@@ -125,7 +127,7 @@ def _plan(running: _Running, on_its_way: Sequence[Ask]) -> Pass:
         used = counting.used(connection, [feed.plan for feed in running.feeds.values()], rt.wall())
         refuses = sources.refusals(connection, rt.wall() - REFUSED)
         got = {need: sources.got(connection, need, running.tickers) for need in Need}
-    if waiting[Need.BARS] or is_open(running.sessions, now):  # the newest bar may be the close
+    if waiting[Need.BARS] or is_open(running.sessions, now):
         waiting[Need.CLOSE] |= set(running.tickers)
     wanted = {
         need: [

@@ -42,11 +42,12 @@ def forecast(rt: Runtime, now: datetime) -> list[Forecast]:
     A forecast is issued at the moment its newest bar was complete: that is what it knows, and a repeated run makes
     the same forecast, not a second one.
     """
+    tickers = rt.tickers
     with transaction(rt.engine) as connection:
         standing = models.standing_artifacts(connection)
-        history = bars.load(connection, rt.tickers, now - SERVING_SPAN, now - timedelta(minutes=BAR_MINUTES))
+        history = bars.load(connection, tickers, now - SERVING_SPAN, now - timedelta(minutes=BAR_MINUTES))
         outside = deviations.outside(connection, [row["artifact_id"] for row in standing.values()])
-        sentiment = grok.sentiment(connection, rt.tickers, now - SERVING_SPAN, now)
+        sentiment = grok.sentiment(connection, tickers, now - SERVING_SPAN, now)
     loaded = serving.load(rt, standing)
     if not loaded or history.empty:
         return []
@@ -126,18 +127,19 @@ def _to_repair(standing: Mapping[int, models.Row], last: Sequence[models.Row], n
 def train(rt: Runtime, now: datetime, trigger: Trigger, run: Run = run_training) -> TrainingResult:
     """Train every horizon in a child process, with its progress on the board. Raises TrainingFailed."""
     started = rt.wall()
+    tickers = rt.tickers
     training_id = f"t{started:%Y%m%dT%H%M%S}"
     with transaction(rt.engine) as connection:
-        history = bars.load(connection, rt.tickers, now - TRAINING_SPAN, now - timedelta(minutes=BAR_MINUTES))
-        sentiment = grok.sentiment(connection, rt.tickers, now - TRAINING_SPAN - SENTIMENT_MAX_AGE, now)
+        history = bars.load(connection, tickers, now - TRAINING_SPAN, now - timedelta(minutes=BAR_MINUTES))
+        sentiment = grok.sentiment(connection, tickers, now - TRAINING_SPAN - SENTIMENT_MAX_AGE, now)
         models.fail_abandoned_trainings(connection, started)
-        begun = f"{len(history)} bars of {len(rt.tickers)} tickers"
+        begun = f"{len(history)} bars of {len(tickers)} tickers"
         models.start_training(connection, training_id, trigger, now, started, begun)
         standing = promoting.to_hold_against(connection)
         if trigger == "manual":
             inputs.serve_training_requests(connection, training_id)
     request = TrainingRequest(
-        symbols=rt.tickers,
+        symbols=tickers,
         folder=rt.settings.home / "artifacts",
         now=started,
         trigger=trigger,

@@ -81,8 +81,9 @@ def watch(rt: Runtime, levels: Sequence[PriceAlert]) -> None:
     body = [json.loads(level.model_dump_json(exclude_unset=True)) for level in levels]
     with transaction(rt.engine) as connection:
         changed = store.keep(connection, keys.PRICE_ALERTS.name, body, rt.wall())
-    _tell_of_unknown(rt, [level for level in levels if level.symbol not in rt.tickers])
-    wanted = sorted({level.symbol for level in levels if level.symbol in rt.tickers})
+    tickers = set(rt.tickers)
+    _tell_of_unknown(rt, [level for level in levels if level.symbol not in tickers])
+    wanted = sorted({level.symbol for level in levels if level.symbol in tickers})
     if not changed or not wanted:
         return
     try:

@@ -128,10 +128,11 @@ def look(
     """What the sources come to at the latest prices. `held`: symbols whose prices are wanted too; `grok`: its picks by
     symbol, None without a key.
     """
+    tickers = rt.tickers
     with transaction(rt.engine) as connection:
         forecasts = models.latest_forecasts(connection, now - timedelta(minutes=max(HORIZONS_MINUTES)))
         configured = bool(forecasts) or bool(models.standing_artifacts(connection))
-        recent = bars.load(connection, rt.tickers, indicators_since(now), now - timedelta(minutes=BAR_MINUTES))
+        recent = bars.load(connection, tickers, indicators_since(now), now - timedelta(minutes=BAR_MINUTES))
     symbols = sorted({forecast.symbol for forecast in forecasts} | set(held) | set(grok or ()))
     quotes = quoting.latest(rt, symbols) if symbols else {}
     wishes = signals(
