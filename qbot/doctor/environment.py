@@ -78,16 +78,21 @@ def values(settings: Settings, unusable: Mapping[str, str]) -> list[Finding]:
     for name, problem in _odd_keys(settings):
         advice = f"Set {name} in .env to the key alone, as the vendor shows it."
         found.append(Finding("values", State.WARNING, f"{name} {problem}", advice))
-    count = sum(bool(getattr(settings, name).get_secret_value()) for name in KEYS)
-    words = f"{count} keys are set, and look like keys" if count else "no key is set"
+    count = sum(bool(getattr(settings, name).get_secret_value()) for name in _yours(settings))
+    many = f"{count} keys are set, and look like keys" if count > 1 else "one key is set, and looks like a key"
+    words = many if count else "no key is set"
     return found or [Finding("values", State.OK, words)]
 
 
+def _yours(settings: Settings) -> list[str]:
+    """The keys but for those of a venue that has some of its own."""
+    return [name for name in KEYS if settings.alpaca_url is None or not name.startswith("alpaca_")]
+
+
 def _odd_keys(settings: Settings) -> Iterable[tuple[str, str]]:
-    for name in KEYS:
+    for name in _yours(settings):
         held: SecretStr = getattr(settings, name)
-        ours = settings.alpaca_url is not None and name.startswith("alpaca_")  # a venue with keys of its own
-        problem = None if ours else problem_of(held.get_secret_value())
+        problem = problem_of(held.get_secret_value())
         if problem is not None:
             yield f"{PREFIX}{name.upper()}", problem
 
