@@ -141,7 +141,7 @@ def silent_provider(world: World) -> Runtime:
 
 @pytest.mark.parametrize(
     ("fault", "failed"),
-    [(silent_broker, ["books", "performance"]), (silent_provider, ["market data", "forecasts"])],
+    [(silent_broker, ["books", "performance"]), (silent_provider, [])],
 )
 def test_a_part_that_fails_is_told_and_stops_no_other(world: World, fault: Fault, failed: list[str]) -> None:
     lived(world)

@@ -193,7 +193,8 @@ class MemoryLedger:
     def _index_intent(self, key: str, row: Row) -> None:
         store = self.store
         store.by_day.setdefault(row["market_day"], {})[key] = None
-        store.intent_of[row["decision_id"]] = key
+        if row.get("decision_id") is not None:  # some tests write rows of their own
+            store.intent_of[row["decision_id"]] = key
         for index, statuses in ((store.unsettled, UNSETTLED), (store.awaited, AWAITED)):
             if row["status"] in statuses:
                 index[key] = None
