@@ -377,9 +377,13 @@ def _settings_at(redis_server: RedisServer, postgres_url: str, exchange_url: str
     return settings_for(Path(), redis_server, postgres_url, **values)
 
 
+EMPTY = sa.text(  # in one go: fifty round trips for each of some thousand tests are minutes
+    "".join(f"DELETE FROM {table.name}; " for table in reversed(tables.metadata.sorted_tables))
+    + "SELECT setval(pg_get_serial_sequence('settings_revisions', 'revision'), 1, false)"
+)
+
+
 def empty(engine: Engine) -> None:
     """Remove every row, and count settings from one again. Not by TRUNCATE, which takes a hundred times as long."""
     with engine.begin() as connection:
-        for table in reversed(tables.metadata.sorted_tables):
-            connection.execute(table.delete())
-        connection.execute(sa.text("SELECT setval(pg_get_serial_sequence('settings_revisions', 'revision'), 1, false)"))
+        connection.execute(EMPTY)
