@@ -52,6 +52,21 @@ def refused(connection: Connection, source: str, symbols: Collection[str], since
     return {symbol: words.partition(":")[0] for symbol, words in connection.execute(query)}
 
 
+def verdicts(connection: Connection, symbols: Collection[str], since: datetime) -> dict[str, list[str | None]]:
+    """What became of all that was told of a symbol in the newest pass that heard of it since then: of each quote the
+    name of the reason why it is not used; None: it is.
+    """
+    here = source_quotes.c
+    query = sa.select(here.symbol, here.pass_at, here.refused)
+    query = query.where(here.symbol.in_(list(symbols)), here.pass_at >= since).order_by(here.pass_at)
+    newest: dict[str, tuple[datetime, list[str | None]]] = {}
+    for symbol, pass_at, words in connection.execute(query):
+        if symbol not in newest or newest[symbol][0] != pass_at:
+            newest[symbol] = (pass_at, [])
+        newest[symbol][1].append(words.partition(":")[0] if words else None)
+    return {symbol: reasons for symbol, (_, reasons) in newest.items()}
+
+
 def of_pass(connection: Connection, pass_at: datetime) -> list[Quote]:
     """What sources told in one pass."""
     found = connection.execute(source_quotes.select().where(source_quotes.c.pass_at == pass_at)).mappings()
