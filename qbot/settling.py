@@ -119,7 +119,8 @@ def _judge(connection: Connection, settled: Settled, now: datetime, wall: dateti
     closes = _closes(connection, settled, now, wall)
     market = Market(
         now, settled.sessions, settled.last_closes,
-        {symbol: one.quote for symbol, one in settled.before.items()}, settled.trust,
+        {symbol: one.quote for symbol, one in settled.before.items()},
+        {symbol for symbol, one in settled.before.items() if one.basis == Basis.MAJORITY}, settled.trust,
     )  # fmt: skip
     joined = aggregate([*found, *closes], market)
     agreed = {s: Accepted(one.quote, one.sources, str(one.basis)) for s, one in joined.agreed.items()}

@@ -322,6 +322,36 @@ def test_a_leap_that_one_source_alone_tells_of_is_not_traded_at_the_price_before
     assert later(world, rt, Broker(leapt)) == {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
 
 
+def test_a_source_that_tells_the_last_price_for_ever_does_not_bear_itself_out(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    moved = {symbol: str(Decimal(price) * Decimal("1.025")) for symbol, price in RIGHT.items()}
+    made["finnhub"].price = made["yfinance"].price = moved.get
+    world.market.advance(minutes=5)
+    fetch(rt)
+    assert {symbol: Decimal(price) for symbol, price in prices(world).items()} == {
+        s: Decimal(p) for s, p in moved.items()
+    }
+
+
+def test_while_a_second_word_is_awaited_one_source_moves_no_price_far_that_two_agreed_on(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    made["alpaca"].price = lambda symbol: LIES["a little too dear"](RIGHT[symbol])
+    made["finnhub"].waits = made["yfinance"].waits = threading.Event()
+    shown: list[dict[str, str]] = []
+
+    def show() -> None:
+        shown.append(prices(world))
+        made["finnhub"].waits.set()  # type: ignore[union-attr]
+
+    world.market.advance(minutes=5)
+    fetching.fetch(rt, tuple(RIGHT), (), show, 30.0)
+    assert all(told == RIGHT for told in shown)
+
+
 def test_a_price_that_a_clock_ahead_has_stamped_is_held_against_the_broker_s_too(world: World) -> None:
     made = sources(world, *THREE)
     for one in made.values():
