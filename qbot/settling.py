@@ -200,7 +200,7 @@ def _note_sources(rt: Runtime, connection: Connection, settled: Settled, told: S
     refused = {
         (one.ask.source, symbol): str(fault)
         for one in told
-        if one.failed is None
+        if one.failed is None and one.ask.need in (*PRICED, Need.BARS)  # who has no figures of it may have its price
         for symbol, fault in one.answer.missing.items()
         if fault in REFUSING
     }

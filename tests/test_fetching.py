@@ -15,8 +15,10 @@ from qbot import fetching, health, pipeline, quoting, settling, showing_market
 from qbot.contract import keys
 from qbot.errors import DataUnavailable
 from qbot.market.calendar import last_and_before
+from qbot.market.carrying import Told
+from qbot.market.planning import Ask
 from qbot.market.plans import Need
-from qbot.market.provider import Fault, ProviderError
+from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.runtime import Runtime
 from qbot.store import tables
 from qbot.types import Quote
@@ -170,6 +172,17 @@ def test_a_symbol_that_a_source_does_not_know_is_not_asked_for_there_again(world
     assert ("SPY",) in made["finnhub"].asked[:asked]
     assert ("SPY",) not in made["finnhub"].asked[asked:]
     assert flags(world, rt)["finnhub"] is True  # it is well, whatever it does not know
+
+
+def test_a_source_that_has_no_figures_of_a_ticker_is_asked_for_its_price_all_the_same(world: World) -> None:
+    made = sources(world, "alpaca")
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    settled = settling.begin(rt, tuple(RIGHT), MID_SESSION, ())
+    ask = Ask("alpaca", Need.FUNDAMENTALS, ("AAPL", "MSFT"))
+    none = Answer({}, {"AAPL": Fault.PLAN, "MSFT": Fault.UNKNOWN_SYMBOL})
+    settling.settle(rt, settled, [Told(ask, none)])
+    fetch(rt)
+    assert prices(world) == RIGHT
 
 
 def test_nobody_is_asked_twice_in_a_pass(world: World) -> None:
