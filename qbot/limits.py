@@ -205,6 +205,7 @@ DATA_RETRY_AFTER_MAX_S = 65.0  # a minute limit is over after a minute; who asks
 DATA_AT_ONCE = 4  # requests to one source: a pass of 500 tickers one by one would take longer than it may
 BARS_REQUESTS_MAX = 60  # for one request of a plan: where a history is long, the next pass goes on with it
 DATA_SETTLE_EVERY_S = 2.0  # what has come by then is shown, and others are asked for what failed
+DATA_EXTRAS_UNTIL_S = 90.0  # of a pass: begun by then, a request with its turn and its tries is over in time
 DATA_PASS_FLOOR_S = 45.0  # a pass in a replay may take longer than its interval, which is seconds there
 ENHANCED_PER_PASS = 5  # tickers whose year of days is asked for: a hundred of them in two hours
 REFUSED_FOR_S = 86_400.0  # a ticker that a source does not know may be listed tomorrow
