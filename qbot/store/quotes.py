@@ -24,6 +24,16 @@ class Accepted:
     basis: str
 
 
+_REFUSE = sa.text(
+    """
+    UPDATE source_quotes SET refused = named.words
+    FROM unnest(CAST(:symbols AS text[]), CAST(:sources AS text[]), CAST(:words AS text[]))
+        AS named(symbol, source, words)
+    WHERE source_quotes.symbol = named.symbol AND source_quotes.source = named.source
+    """
+)
+
+
 def note(connection: Connection, told: Iterable[Quote], days: Mapping[tuple[str, str], Day], pass_at: datetime) -> None:
     """Remember what sources told, in the place of what they told before. `days`: by symbol and source."""
     rows = [
@@ -39,9 +49,9 @@ def refuse(connection: Connection, why: Mapping[tuple[str, str], str], pass_at: 
     here = source_quotes.c
     marked = sa.and_(here.pass_at == pass_at, here.refused.is_not(None))
     connection.execute(source_quotes.update().where(marked).values(refused=None))
-    for (symbol, source), words in sorted(why.items()):
-        mine = sa.and_(here.symbol == symbol, here.source == source)
-        connection.execute(source_quotes.update().where(mine).values(refused=words))
+    if why:
+        symbols, names = zip(*why, strict=True)
+        connection.execute(_REFUSE, {"symbols": list(symbols), "sources": list(names), "words": list(why.values())})
 
 
 def refused(connection: Connection, source: str, symbols: Collection[str], since: datetime) -> dict[str, str]:
