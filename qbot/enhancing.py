@@ -5,13 +5,14 @@ Only what the pass over the prices has left over of Yahoo's patience is used for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import structlog
 
-from qbot import limits
+from qbot import clock, limits
 from qbot.contract import keys
 from qbot.contract.payloads_market import YahooDay, YahooFundamentals, YahooNews, YahooStatus, YahooTicker
 from qbot.market import daily
@@ -29,8 +30,11 @@ log = structlog.get_logger(__name__)
 YEAR = timedelta(days=366)
 
 
-def enhance(rt: Runtime, tickers: Sequence[str]) -> None:
-    """Ask Yahoo for the days of those tickers whose last ones are the oldest, and show what is known of each."""
+def enhance(rt: Runtime, tickers: Sequence[str], until_s: float = math.inf) -> None:
+    """Ask Yahoo for the days of those tickers whose last ones are the oldest, and show what is known of each.
+
+    `until_s`: of the monotonic clock; from then on nobody is asked any more.
+    """
     feed = rt.feeds.get(NAME)
     if feed is None or not isinstance(feed.quotes, Yahoo) or feed.gate.hold() is not None:
         return
@@ -41,7 +45,7 @@ def enhance(rt: Runtime, tickers: Sequence[str]) -> None:
     since = {symbol: known[symbol].known_at if symbol in known else never for symbol in tickers}
     whole = _last_close(now)
     due = [symbol for symbol in sorted(tickers, key=lambda one: (since[one], one)) if since[symbol] < whole]
-    done, failed = _ask(rt, feed, feed.quotes, due[: limits.ENHANCED_PER_PASS], whole)
+    done, failed = _ask(rt, feed, feed.quotes, due[: limits.ENHANCED_PER_PASS], whole, until_s)
     if done or failed:
         show(rt, tickers, done, failed)
 
@@ -52,14 +56,18 @@ def _last_close(now: datetime) -> datetime:
     return close if now >= close + timedelta(seconds=limits.CLOSING_PRINT_S) else close_before
 
 
-def _ask(rt: Runtime, feed: Feed, yahoo: Yahoo, due: Sequence[str], last: datetime) -> tuple[list[str], list[str]]:
+def _ask(
+    rt: Runtime, feed: Feed, yahoo: Yahoo, due: Sequence[str], last: datetime, until_s: float
+) -> tuple[list[str], list[str]]:
     """The symbols that days up to the last whole one came of, and those that none came of.
 
-    It ends where Yahoo itself does not answer.
+    It ends where Yahoo itself does not answer, or time is up.
     """
     done: list[str] = []
     failed: list[str] = []
     for symbol in due:
+        if clock.monotonic_s() >= until_s:
+            break
         try:
             frame = feed.gate.call(1, lambda: yahoo.days(symbol, (last - YEAR).date(), last.date()))  # noqa: B023 — at once
         except ProviderError as error:

@@ -15,6 +15,7 @@ import structlog
 
 from qbot import (
     book_alerts,
+    clock,
     continuity,
     control,
     deviation,
@@ -66,8 +67,10 @@ def fetch_data(rt: Runtime) -> None:
     tickers, urgent = universe.refresh(rt, config)
     found = fetching.fetch(rt, tickers, urgent, show=lambda: showing_market.market_data(rt))
     inputs.check_levels(rt, {symbol: one.quote for symbol, one in found.accepted.items()})
-    enhancing.enhance(rt, tickers)
-    fetching.repair(rt, tickers)
+    until_s = found.began_s + limits.DATA_EXTRAS_UNTIL_S
+    enhancing.enhance(rt, tickers, until_s)
+    if clock.monotonic_s() < until_s:
+        fetching.repair(rt, tickers)
     log.info("fetched", tickers=len(tickers), priced=len(found.accepted), bars=found.bars)
 
 

@@ -16,6 +16,7 @@ from qbot import limits
 from qbot.errors import ConfigError, DataUnavailable
 from qbot.market.aggregation import Basis, Reason, near
 from qbot.market.alpaca_data import SOURCE
+from qbot.market.calendar import known_hours, last_and_before
 from qbot.runtime import Runtime
 from qbot.store import quotes
 from qbot.store.engine import transaction
@@ -24,6 +25,7 @@ from qbot.types import Quote
 
 log = structlog.get_logger(__name__)
 MAX_AGE = timedelta(seconds=limits.QUOTE_MAX_AGE_S)
+SKEW = timedelta(seconds=limits.CLOCK_SKEW_S)
 OF_ITS_TIME = frozenset({Reason.STALE, Reason.OUT_OF_SESSION, Reason.FUTURE, Reason.OLDER})  # the next one may be right
 
 
@@ -33,6 +35,7 @@ def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
     with transaction(rt.engine) as connection:
         known = quotes.accepted(connection, wanted)
         doubted = quotes.refused(connection, SOURCE, wanted, now - MAX_AGE)
+        verdicts = quotes.verdicts(connection, wanted, now - MAX_AGE)
     why: DataUnavailable | None = None
     try:
         fresh = rt.data.latest(wanted, rt.wall())
@@ -41,10 +44,13 @@ def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
     except DataUnavailable as error:
         fresh, why = {}, error
     untrue = {symbol for symbol, reason in doubted.items() if reason not in OF_ITS_TIME}
-    found = of_now({s: quote for s, quote in fresh.items() if s not in untrue}, known, now)
+    open_question = {symbol for symbol, reasons in verdicts.items() if _open(reasons)}
+    early = {symbol for symbol, quote in fresh.items() if _of_no_session(quote, now)}
+    believed = {s: quote for s, quote in fresh.items() if s not in untrue | open_question | early}
+    found = of_now(believed, {s: one for s, one in known.items() if s not in open_question}, now)
     if why is not None and not found:
         raise why
-    odd = sorted(set(fresh) - set(found))
+    odd = sorted((set(fresh) - set(found)) | open_question)
     if odd or why is not None:
         log.warning("prices_in_doubt", symbols=odd, why=str(why) if why else "others told something else")
     return found
@@ -52,7 +58,7 @@ def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
 
 def of_now(fresh: Mapping[str, Quote], known: Mapping[str, Accepted], now: datetime) -> dict[str, Quote]:
     """The newer of both where they are near; the known one alone while it is young, and the fresh one alone."""
-    young = {s: one for s, one in known.items() if timedelta(0) <= now - one.quote.at <= MAX_AGE}
+    young = {s: one for s, one in known.items() if -SKEW <= now - one.quote.at <= MAX_AGE}
     found = {symbol: quote for symbol, quote in fresh.items() if symbol not in young}
     for symbol, one in young.items():
         quote = fresh.get(symbol)
@@ -61,6 +67,17 @@ def of_now(fresh: Mapping[str, Quote], known: Mapping[str, Accepted], now: datet
         elif near(quote.price_usd, one.quote.price_usd, _band_pct(one)):
             found[symbol] = max(one.quote, quote, key=lambda each: each.at)
     return found
+
+
+def _open(reasons: Collection[str | None]) -> bool:
+    """Whether the newest pass heard of other prices and could use none: then the one before it is nobody's any more."""
+    return None not in reasons and any(reason not in OF_ITS_TIME for reason in reasons)
+
+
+def _of_no_session(quote: Quote, now: datetime) -> bool:
+    """Whether it was stamped before the session that runs, as the first minutes have them."""
+    hours = known_hours(now)
+    return hours is not None and hours.is_open and quote.at < last_and_before(now)[0][0]
 
 
 def _band_pct(known: Accepted) -> Decimal:

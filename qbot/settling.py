@@ -119,7 +119,8 @@ def _judge(connection: Connection, settled: Settled, now: datetime, wall: dateti
     closes = _closes(connection, settled, now, wall)
     market = Market(
         now, settled.sessions, settled.last_closes,
-        {symbol: one.quote for symbol, one in settled.before.items()}, settled.trust,
+        {symbol: one.quote for symbol, one in settled.before.items()},
+        {symbol for symbol, one in settled.before.items() if one.basis == Basis.MAJORITY}, settled.trust,
     )  # fmt: skip
     joined = aggregate([*found, *closes], market)
     agreed = {s: Accepted(one.quote, one.sources, str(one.basis)) for s, one in joined.agreed.items()}
@@ -199,7 +200,7 @@ def _note_sources(rt: Runtime, connection: Connection, settled: Settled, told: S
     refused = {
         (one.ask.source, symbol): str(fault)
         for one in told
-        if one.failed is None
+        if one.failed is None and one.ask.need in (*PRICED, Need.BARS)  # who has no figures of it may have its price
         for symbol, fault in one.answer.missing.items()
         if fault in REFUSING
     }

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from qbot.limits import BAR_MAX_AGE_S, CLOCK_SKEW_S, FORECAST_LIFE_SHARE, GROK_MAX_AGE_S
+from qbot.limits import BAR_MAX_AGE_S, CLOCK_SKEW_S, FORECAST_LIFE_SHARE, GROK_MAX_AGE_S, QUOTE_JUMP_PCT
 from qbot.types import Forecast, Strategy, TradingConfig
 
 # The documented effect of the strategy on both thresholds.
 THRESHOLD_FACTOR = {Strategy.AGGRESSIVE: 0.7, Strategy.MODERATE: 1.0, Strategy.CONSERVATIVE: 1.5}
 RSI_OVERBOUGHT = 80.0  # Wilder's 70/30, widened: on five-minute bars 70 is reached several times a day
 RSI_OVERSOLD = 20.0
+FAR_PCT = float(QUOTE_JUMP_PCT)  # no share moves so far between a forecast and its expiry, but a scale does
 SKEW = timedelta(seconds=CLOCK_SKEW_S)
 
 
@@ -107,9 +108,13 @@ def ml(view: MlView | None, config: TradingConfig, now: datetime, *, allow_unski
     if not fresh:
         why = "the forecast has expired" if made else "there is no forecast"
         return _of_forecasts(made, Stance.STALE, f"stale ({why})")
-    usable = [one for one in fresh if one.skilled or allow_unskilled]
+    of_price = [one for one in fresh if _near(one.current_price_usd, view.price_usd)]
+    if not of_price:
+        told = f"{most_confident(fresh).current_price_usd:.2f} USD, of which it was made, is far from the price"
+        return _of_forecasts(fresh, Stance.STALE, f"stale ({told})")
+    usable = [one for one in of_price if one.skilled or allow_unskilled]
     if not usable:
-        return _of_forecasts(fresh, Stance.OFF, "off (the artifact is not better than no change)")
+        return _of_forecasts(of_price, Stance.OFF, "off (the artifact is not better than no change)")
     confident = [one for one in usable if one.confidence >= config.ml_confidence_threshold]
     if not confident:
         least = f"{config.ml_confidence_threshold:.3f}"
@@ -121,6 +126,11 @@ def ml(view: MlView | None, config: TradingConfig, now: datetime, *, allow_unski
     stance, said = _direction(decisive, view.price_usd, config)
     reason = f"{_name(decisive)}: {said}, confidence {decisive.confidence:.2f}"
     return Vote(stance, reason, starts=stance is not Stance.NEUTRAL, forecast=decisive)
+
+
+def _near(one_usd: float, other_usd: float) -> bool:
+    """Whether a forecast is of that price. Bars are of one source: where they lie, so does the whole return."""
+    return max(one_usd, other_usd) <= min(one_usd, other_usd) * (1.0 + FAR_PCT)
 
 
 def proper(forecast: Forecast) -> bool:

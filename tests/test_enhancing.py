@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from qbot import enhancing, limits
+from qbot import clock, enhancing, limits
 from qbot.contract import keys
 from qbot.contract.board import client_of
 from qbot.market.feeds import Feed
@@ -67,6 +67,12 @@ def test_a_few_tickers_a_pass_get_their_days_with_indicators(world: World) -> No
     assert last.sma_200 is None
     status = world.told(keys.YFINANCE_STATUS)
     assert (status.tickers_processed, status.success_count, status.error_count) == (5, 5, 0)
+
+
+def test_when_the_time_of_the_pass_is_up_nobody_is_asked(world: World) -> None:
+    rt, link = asking(world, days)
+    enhancing.enhance(rt, TICKERS, clock.monotonic_s())
+    assert link.asked == []
 
 
 def test_the_running_day_is_not_asked_for_and_a_day_is_asked_for_once(world: World) -> None:

@@ -14,8 +14,11 @@ from pydantic import SecretStr
 from qbot import fetching, health, pipeline, quoting, settling, showing_market
 from qbot.contract import keys
 from qbot.errors import DataUnavailable
+from qbot.market.calendar import last_and_before
+from qbot.market.carrying import Told
+from qbot.market.planning import Ask
 from qbot.market.plans import Need
-from qbot.market.provider import Fault, ProviderError
+from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.runtime import Runtime
 from qbot.store import tables
 from qbot.types import Quote
@@ -171,6 +174,17 @@ def test_a_symbol_that_a_source_does_not_know_is_not_asked_for_there_again(world
     assert flags(world, rt)["finnhub"] is True  # it is well, whatever it does not know
 
 
+def test_a_source_that_has_no_figures_of_a_ticker_is_asked_for_its_price_all_the_same(world: World) -> None:
+    made = sources(world, "alpaca")
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    settled = settling.begin(rt, tuple(RIGHT), MID_SESSION, ())
+    ask = Ask("alpaca", Need.FUNDAMENTALS, ("AAPL", "MSFT"))
+    none = Answer({}, {"AAPL": Fault.PLAN, "MSFT": Fault.UNKNOWN_SYMBOL})
+    settling.settle(rt, settled, [Told(ask, none)])
+    fetch(rt)
+    assert prices(world) == RIGHT
+
+
 def test_nobody_is_asked_twice_in_a_pass(world: World) -> None:
     made = sources(world, *THREE)
     made["finnhub"].price = lambda symbol: None if symbol == "MSFT" else LIES["half"](RIGHT[symbol])
@@ -288,6 +302,97 @@ def test_a_feed_that_was_outvoted_in_the_pass_is_not_believed_at_the_trade_eithe
 def test_what_the_sources_do_not_agree_on_has_no_price_at_the_trade(world: World) -> None:
     odd = at_trade(world, Broker(RIGHT), alpaca="210.5", finnhub="230", yfinance="190")
     assert odd == {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+
+
+def later(world: World, rt: Runtime, broker: Broker) -> dict[str, str]:
+    """What the tickers cost after another pass, by the broker's own feed and the pass."""
+    world.market.advance(minutes=5)
+    fetch(rt)
+    rt.__dict__["data"] = broker
+    return {symbol: str(one.price_usd) for symbol, one in quoting.latest(rt, RIGHT).items()}
+
+
+@pytest.mark.parametrize("broker", [Broker(RIGHT), Broker({}, DataUnavailable("alpaca: down"))])
+def test_what_the_sources_begin_to_disagree_on_is_not_traded_at_the_price_of_the_pass_before(
+    world: World, broker: Broker
+) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    for name, price in {"alpaca": "230", "finnhub": "245", "yfinance": "190"}.items():
+        made[name].price = {**RIGHT, "AAPL": price}.get
+    assert later(world, rt, broker) == {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+    assert prices(world) == RIGHT  # the board goes on to show the last one, with its time
+
+
+@pytest.mark.parametrize("times", ["1.2", "0.5"])  # a leap, and what looks like a split
+def test_a_leap_that_one_source_alone_tells_of_is_not_traded_at_the_price_before_it(world: World, times: str) -> None:
+    made = sources(world, "alpaca")
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    leapt = {**RIGHT, "AAPL": str(Decimal(RIGHT["AAPL"]) * Decimal(times))}
+    made["alpaca"].price = leapt.get
+    assert later(world, rt, Broker(leapt)) == {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+
+
+def test_a_source_that_tells_the_last_price_for_ever_does_not_bear_itself_out(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    moved = {symbol: str(Decimal(price) * Decimal("1.025")) for symbol, price in RIGHT.items()}
+    made["finnhub"].price = made["yfinance"].price = moved.get
+    world.market.advance(minutes=5)
+    fetch(rt)
+    assert {symbol: Decimal(price) for symbol, price in prices(world).items()} == {
+        s: Decimal(p) for s, p in moved.items()
+    }
+
+
+def test_while_a_second_word_is_awaited_one_source_moves_no_price_far_that_two_agreed_on(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    made["alpaca"].price = lambda symbol: LIES["a little too dear"](RIGHT[symbol])
+    made["finnhub"].waits = made["yfinance"].waits = threading.Event()
+    shown: list[dict[str, str]] = []
+
+    def show() -> None:
+        shown.append(prices(world))
+        made["finnhub"].waits.set()  # type: ignore[union-attr]
+
+    world.market.advance(minutes=5)
+    fetching.fetch(rt, tuple(RIGHT), (), show, 30.0)
+    assert all(told == RIGHT for told in shown)
+
+
+def test_a_price_that_a_clock_ahead_has_stamped_is_held_against_the_broker_s_too(world: World) -> None:
+    made = sources(world, *THREE)
+    for one in made.values():
+        one.late = timedelta(seconds=-30)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    rt.__dict__["data"] = Broker({**RIGHT, "AAPL": "420"})
+    found = quoting.latest(rt, RIGHT)
+    assert {symbol: str(one.price_usd) for symbol, one in found.items()} == {"MSFT": "497.5", "SPY": "621.5"}
+
+
+def test_in_the_first_minutes_a_price_from_before_the_open_is_none(world: World) -> None:
+    begin = last_and_before(MID_SESSION)[0][0]
+    world.market.at = begin + timedelta(minutes=2)
+    rt = world.another()
+    for at, found in ((begin - timedelta(minutes=3), []), (begin, ["AAPL"])):
+        rt.__dict__["data"] = Stamped(at)
+        assert list(quoting.latest(rt, ["AAPL"])) == found
+
+
+@dataclass
+class Stamped:
+    """A feed whose last trades were at that time."""
+
+    at: datetime
+
+    def latest(self, symbols: Sequence[str], received_at: datetime) -> dict[str, Quote]:
+        return {symbol: quote(symbol, RIGHT[symbol], self.at, received_at, "alpaca") for symbol in symbols}
 
 
 def test_the_pipeline_looks_at_what_is_held_and_tells_which_tickers_there_are(world: World) -> None:

@@ -65,6 +65,18 @@ def only(*forecasts: Forecast, **more: Any) -> Signal:
 # --- ML: which horizon decides, and what the thresholds do ----------------------------------------------------------
 
 
+@pytest.mark.parametrize("scale", [0.5, 0.8, 1.25, 2.0])
+def test_a_forecast_of_bars_on_another_scale_than_the_price_starts_nothing(scale: float) -> None:
+    odd = forecast(return_pct=0.0, current_price_usd=100.0 / scale)
+    found = only(odd)
+    assert (found.action, "far from the price" in found.why) == (Action.HOLD, True)
+
+
+def test_of_forecasts_those_that_are_of_the_price_decide() -> None:
+    odd, right = forecast(horizon=30, current_price_usd=50.0, confidence=0.99), forecast(horizon=60)
+    assert (only(odd, right).action, only(odd, right).forecast_id) == (Action.BUY, right.forecast_id)
+
+
 @pytest.mark.parametrize(
     ("return_pct", "action"),
     [

@@ -70,6 +70,17 @@ def test_a_transaction_that_fails_leaves_nothing(world: World) -> None:
     assert world.rows(tables.alerts) == []
 
 
+def test_where_no_connection_gets_free_the_store_is_unavailable(postgres_url: str) -> None:
+    engine = make_engine(postgres_url, pool_size=1)
+    engine.pool._timeout = 0.05  # type: ignore[attr-defined]
+    held = [engine.connect() for _ in range(5)]
+    with pytest.raises(StoreUnavailable, match="no connection is free"), transaction(engine):
+        pass
+    for connection in held:
+        connection.close()
+    engine.dispose()
+
+
 def test_a_server_that_goes_away_in_the_middle_is_a_named_error_and_the_next_transaction_works(world: World) -> None:
     with pytest.raises(StoreUnavailable), transaction(world.engine) as connection:
         state.raise_alerts(connection, [alert("a1")])

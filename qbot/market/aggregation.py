@@ -6,7 +6,7 @@ Fails closed: where sources disagree and nothing settles it, there is no price. 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -57,14 +57,15 @@ class Basis(StrEnum):
 class Market:
     """What quotes are judged by. `sessions`: all of the last days; the one that began last counts.
 
-    `last_closes`: of the session before it, USD. `last`: the last accepted quote of a ticker. `trust`: sources, those
-    trusted most first.
+    `last_closes`: of the session before it, USD. `last`: the last accepted quote of a ticker; `confirmed`: the tickers
+    where two sources agreed on that. `trust`: sources, those trusted most first.
     """
 
     now: datetime
     sessions: Sequence[Session]
     last_closes: Mapping[str, Decimal] = field(default_factory=dict)
     last: Mapping[str, Quote] = field(default_factory=dict)
+    confirmed: Collection[str] = frozenset()
     trust: Sequence[str] = ORDER
 
 
@@ -97,8 +98,12 @@ class Aggregate:
 
     @property
     def disputed(self) -> frozenset[str]:
-        """Tickers whose sources disagree, or where one alone tells of a jump."""
-        return frozenset(one.symbol for one in self.dropped if one.reason in (Reason.DISPUTED, Reason.JUMP))
+        """Tickers whose sources disagree, also where the last price has settled it, or where one alone tells of a jump.
+
+        Else a source that tells the last price for ever would bear itself out, and nobody would be asked who is right.
+        """
+        settled = frozenset(symbol for symbol, one in self.agreed.items() if one.basis is Basis.LAST)
+        return settled | {one.symbol for one in self.dropped if one.reason in (Reason.DISPUTED, Reason.JUMP)}
 
 
 def aggregate(quotes: Iterable[Quote], market: Market) -> Aggregate:
@@ -206,9 +211,10 @@ def _join(sound: list[Quote], market: Market) -> tuple[Agreed | None, list[Dropp
 
 
 def _alone(quote: Quote, market: Market) -> tuple[Agreed | None, list[Dropped]]:
-    """One sound source is believed, unless it is far from what was accepted just now."""
+    """One sound source is believed, unless it is far from what was accepted just now; less far, if by two."""
     last = _recent(quote.symbol, market)
-    if last is not None and not near(quote.price_usd, last.price_usd, limits.QUOTE_JUMP_PCT):
+    band_pct = limits.QUOTE_DRIFT_PCT if quote.symbol in market.confirmed else limits.QUOTE_JUMP_PCT
+    if last is not None and not near(quote.price_usd, last.price_usd, band_pct):
         words = f"{quote.price_usd} after {last.price_usd}, and nobody else tells of it"
         return None, [_drop(quote, Reason.JUMP, words)]
     return _accept(quote, [quote], Basis.ALONE, market), []
@@ -245,7 +251,7 @@ def _rank(quote: Quote, market: Market) -> int:
 def _recent(symbol: str, market: Market) -> Quote | None:
     """The last accepted quote, while it tells something of now."""
     last = market.last.get(symbol)
-    return last if last is not None and timedelta(0) <= market.now - last.at <= MAX_AGE else None
+    return last if last is not None and -SKEW <= market.now - last.at <= MAX_AGE else None
 
 
 def near(one: Decimal, other: Decimal, band_pct: Decimal) -> bool:

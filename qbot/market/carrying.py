@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 import pandas as pd
 
 from qbot import limits
 from qbot.market import bars as bar_frames
-from qbot.market.asking import OF_SYMBOL
+from qbot.market.asking import OF_SYMBOL, batches
+from qbot.market.backfilling import Asker
+from qbot.market.calendar import sessions_between
 from qbot.market.company import Fundamentals, News
 from qbot.market.feeds import Feed
+from qbot.market.gaps import DAY_BARS_MAX, LENGTH, Reach
 from qbot.market.planning import Ask
 from qbot.market.plans import Need
 from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.market.yahoo import Yahoo
+from qbot.types import BAR_MINUTES
 
 NEWS_BACK = timedelta(days=2)
 
@@ -62,9 +67,10 @@ def _bars(feed: Feed, ask: Ask, when: When) -> Told:
     if isinstance(feed.bars, Yahoo) and Need.PRICE in ask.brings:
         return _chart(feed, feed.bars, ask, when)
     source, found = feed.bars, Told(ask)
-    for start, symbols in _spans(ask, when):
+    pieces = _pieces(Asker(feed.plan, source, feed.gate).reach, ask, when)
+    for start, end, symbols in islice(pieces, limits.BARS_REQUESTS_MAX):
         try:
-            frame = feed.gate.call(len(symbols), lambda: source.bars(symbols, start, when.now))  # noqa: B023 — at once
+            frame = feed.gate.call(len(symbols), lambda: source.bars(symbols, start, end))  # noqa: B023 — at once
         except ProviderError as error:
             return replace(found, failed=error)
         found = replace(found, bars=_joined(found.bars, frame))
@@ -76,6 +82,27 @@ def _chart(feed: Feed, yahoo: Yahoo, ask: Ask, when: When) -> Told:
     start = when.bars_from[symbol]
     answer, frame = feed.gate.call(1, lambda: yahoo.chart(symbol, start, when.now, when.wall()))
     return Told(ask, answer, frame)
+
+
+def _pieces(reach: Reach, ask: Ask, when: When) -> Iterator[tuple[datetime, datetime, Sequence[str]]]:
+    """From when to when to ask for which symbols, so that each is one request on the wire, too: what an adapter asks
+    for besides nobody waits with, or counts. They meet at whole five minutes, so that no bar is lost. Those that want
+    the least come first, each from its oldest on.
+    """
+    for start, symbols in sorted(_spans(ask, when), reverse=True):
+        start -= timedelta(minutes=start.minute % BAR_MINUTES, seconds=start.second, microseconds=start.microsecond)
+        per_call, days = len(symbols), reach.days
+        if reach.bars is not None and len(symbols) * _bars_at_most(start, when.now) > reach.bars:
+            per_call = min(len(symbols), reach.bars // DAY_BARS_MAX)
+            days = reach.bars // (DAY_BARS_MAX * per_call)
+        for some in batches(symbols, per_call):
+            for begin, end in bar_frames.spans(start, when.now, days):
+                yield begin, end, some
+
+
+def _bars_at_most(start: datetime, end: datetime) -> int:
+    """Of one symbol."""
+    return min((end - start) // LENGTH + 1, DAY_BARS_MAX * len(sessions_between(start, end)))
 
 
 def _spans(ask: Ask, when: When) -> list[tuple[datetime, tuple[str, ...]]]:

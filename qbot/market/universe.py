@@ -41,7 +41,8 @@ def dynamic_tickers(
     `held`: also what has an open order.
     """
     never = {_written(symbol) for symbol in excluded}
-    why: dict[str, str] = dict.fromkeys(sorted(set(held)), "held, or with an open order")
+    ours = sorted(symbol for symbol in set(held) if TICKER.fullmatch(symbol))  # no options, nothing but shares
+    why: dict[str, str] = dict.fromkeys(ours, "held, or with an open order")
     left_out: dict[str, str] = {}
     for symbol, reason in _named(configured, picks, preferred_sectors):
         if symbol in why or symbol in left_out:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 CACHE_FOLDER = "yfinance"
 ANOTHER_REQUEST = ("tradingPeriods",)  # loaded only when looked at
 EXCHANGE_ZONE = "America/New_York"  # of every US symbol: telling yfinance saves a request a symbol
+CUT_OFF = "SoftTimeLimitExceeded"  # the worker's word that the whole task is over: no failure of Yahoo's
 DATA_PATHS = ("/v7/", "/v8/", "/v10/", "/xhr/", "/ws/")  # beside them: cookies, consent, crumbs
 
 
@@ -90,8 +91,10 @@ class YahooLink:
         turn.begin(monotonic_s() + self._deadline_s)
         try:
             value = ask(self._ticker(symbol))
-        except Exception as error:  # noqa: BLE001 — whatever comes up in it, nothing else may stop for it
+        except Exception as error:  # whatever comes up in it, nothing else may stop for it
             kinds = {kind.__name__ for kind in type(error).__mro__}
+            if CUT_OFF in kinds:
+                raise
             limited, missing = "YFRateLimitError" in kinds, "YFTickerMissingError" in kinds
             failed = YahooFailed(type(error).__name__, turn.last, turn.requests, limited=limited, missing=missing)
         else:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from qbot.errors import StoreUnavailable
 from qbot.settings import settings
@@ -50,6 +51,8 @@ def transaction(on: Engine | None = None) -> Iterator[Connection]:
     try:
         with (on or engine()).begin() as connection:
             yield connection
+    except PoolTimeout as error:  # all connections wait for a server that does not answer
+        raise StoreUnavailable("Postgres: no connection is free") from error
     except UNUSABLE as error:
         raise StoreUnavailable(f"Postgres: {_first_line(error)}") from error
     except DBAPIError as error:

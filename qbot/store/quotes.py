@@ -24,6 +24,16 @@ class Accepted:
     basis: str
 
 
+_REFUSE = sa.text(
+    """
+    UPDATE source_quotes SET refused = named.words
+    FROM unnest(CAST(:symbols AS text[]), CAST(:sources AS text[]), CAST(:words AS text[]))
+        AS named(symbol, source, words)
+    WHERE source_quotes.symbol = named.symbol AND source_quotes.source = named.source
+    """
+)
+
+
 def note(connection: Connection, told: Iterable[Quote], days: Mapping[tuple[str, str], Day], pass_at: datetime) -> None:
     """Remember what sources told, in the place of what they told before. `days`: by symbol and source."""
     rows = [
@@ -39,9 +49,9 @@ def refuse(connection: Connection, why: Mapping[tuple[str, str], str], pass_at: 
     here = source_quotes.c
     marked = sa.and_(here.pass_at == pass_at, here.refused.is_not(None))
     connection.execute(source_quotes.update().where(marked).values(refused=None))
-    for (symbol, source), words in sorted(why.items()):
-        mine = sa.and_(here.symbol == symbol, here.source == source)
-        connection.execute(source_quotes.update().where(mine).values(refused=words))
+    if why:
+        symbols, names = zip(*why, strict=True)
+        connection.execute(_REFUSE, {"symbols": list(symbols), "sources": list(names), "words": list(why.values())})
 
 
 def refused(connection: Connection, source: str, symbols: Collection[str], since: datetime) -> dict[str, str]:
@@ -50,6 +60,21 @@ def refused(connection: Connection, source: str, symbols: Collection[str], since
     query = sa.select(here.symbol, here.refused).where(here.source == source, here.symbol.in_(list(symbols)))
     query = query.where(here.pass_at >= since, here.refused.is_not(None))
     return {symbol: words.partition(":")[0] for symbol, words in connection.execute(query)}
+
+
+def verdicts(connection: Connection, symbols: Collection[str], since: datetime) -> dict[str, list[str | None]]:
+    """What became of all that was told of a symbol in the newest pass that heard of it since then: of each quote the
+    name of the reason why it is not used; None: it is.
+    """
+    here = source_quotes.c
+    query = sa.select(here.symbol, here.pass_at, here.refused)
+    query = query.where(here.symbol.in_(list(symbols)), here.pass_at >= since).order_by(here.pass_at)
+    newest: dict[str, tuple[datetime, list[str | None]]] = {}
+    for symbol, pass_at, words in connection.execute(query):
+        if symbol not in newest or newest[symbol][0] != pass_at:
+            newest[symbol] = (pass_at, [])
+        newest[symbol][1].append(words.partition(":")[0] if words else None)
+    return {symbol: reasons for symbol, (_, reasons) in newest.items()}
 
 
 def of_pass(connection: Connection, pass_at: datetime) -> list[Quote]:

@@ -57,3 +57,8 @@ def test_it_is_bounded_whole_and_explained_whatever_is_named(
     assert not (set(found.tickers) - held) & {name.strip().upper() for name in excluded}
     assert set(found.why) == set(found.tickers)
     assert not set(found.left_out) & set(found.tickers)
+
+
+def test_what_is_held_and_is_no_share_is_none_of_the_tickers() -> None:
+    """The board could not tell of it: no pass would come to its end."""
+    assert dynamic_tickers(["AAPL"], ["MSFT", "BTC/USD", "AAPL260116C00250000"]).tickers == ("MSFT", "AAPL")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from qbot.clock import monotonic_s
 from qbot.market.company import News
@@ -203,6 +204,16 @@ def test_nothing_is_asked_once_the_deadline_is_over(server: Vendor, home: Path) 
     with pytest.raises(ProviderError) as raised:
         Yahoo(YahooLink(home, server.url, deadline_s=0)).quotes(["AAPL"], NOW)
     assert (raised.value.fault, raised.value.credits, server.got) == (Fault.TRANSIENT, 0, [])
+
+
+def test_the_end_of_the_task_is_no_failure_of_yahoo_s(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(_symbol: str) -> None:
+        raise SoftTimeLimitExceeded
+
+    link = YahooLink(home)
+    monkeypatch.setattr(link, "_ticker", cut_off)
+    with pytest.raises(SoftTimeLimitExceeded):
+        link.info("AAPL")
 
 
 def test_companies_are_told_of_through_yfinance(server: Vendor, home: Path) -> None:
