@@ -377,10 +377,9 @@ def _settings_at(redis_server: RedisServer, postgres_url: str, exchange_url: str
     return settings_for(Path(), redis_server, postgres_url, **values)
 
 
-EMPTY = sa.text(  # in one go: fifty round trips for each of some thousand tests are minutes
-    "".join(f"DELETE FROM {table.name}; " for table in reversed(tables.metadata.sorted_tables))
-    + "SELECT setval(pg_get_serial_sequence('settings_revisions', 'revision'), 1, false)"
-)
+# In one go: fifty round trips for each of some thousand tests are minutes. The names are those of our own tables.
+_DELETES = "; ".join(f"DELETE FROM {table.name}" for table in reversed(tables.metadata.sorted_tables))  # noqa: S608
+EMPTY = sa.text(f"{_DELETES}; SELECT setval(pg_get_serial_sequence('settings_revisions', 'revision'), 1, false)")
 
 
 def empty(engine: Engine) -> None:
