@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from qbot import clock, limits, settling
+from qbot import alerts, clock, limits, settling
+from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.errors import DataUnavailable
 from qbot.market import at_hand, backfilling, counting
 from qbot.market.backfilling import Asker
@@ -177,4 +178,12 @@ def _check(running: _Running) -> None:
     if newest is None or min(now, close) - newest > MAX_AGE:
         of = f"the newest is of {newest.isoformat()}" if newest else "there is none"
         why = settled.words if running.feeds else "no source is at hand: set a key in .env"
-        raise DataUnavailable(f"the exchange is open and no price is of now: {of}. {why}".strip())
+        words = f"the exchange is open and no price is of now: {of}. {why}".strip()
+        _tell(running.rt, words)
+        raise DataUnavailable(words)
+
+
+def _tell(rt: Runtime, words: str) -> None:
+    """A human: else nothing would be bought for hours, and only the log would say why."""
+    title, what = "No prices", f"Nothing is bought until there are some: {words}"
+    alerts.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, title, what, about="no prices")

@@ -130,6 +130,19 @@ def test_when_two_disagree_and_nobody_else_can_be_asked_there_is_no_price(world:
     assert world.told(keys.MARKET_DATA) == {}
 
 
+def test_that_there_is_no_price_is_told_to_a_human_once(world: World) -> None:
+    made = sources(world, "alpaca", "finnhub")
+    for one in made.values():
+        one.fails = ProviderError(one.name, Fault.TRANSIENT, "HTTP 502: bad gateway")
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    for _ in range(2):
+        with pytest.raises(DataUnavailable, match="no price is of now"):
+            fetch(rt)
+        world.market.advance(minutes=5)
+    (alert,) = world.rows(tables.alerts)
+    assert (alert["title"], "alpaca" in alert["message"]) == ("No prices", True)  # with what it said
+
+
 def test_the_lie_that_came_first_is_taken_back(world: World) -> None:
     made = sources(world, "alpaca", "finnhub")
     made["alpaca"].price = lambda symbol: LIES["a little too dear"](RIGHT[symbol])

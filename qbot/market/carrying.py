@@ -136,11 +136,15 @@ def _news(feed: Feed, ask: Ask, when: When) -> Told:
     source = feed.news
     assert source is not None
     today = when.now.date()
-    found = {
-        symbol: feed.gate.call(1, lambda: source.news(symbol, today - NEWS_BACK, today))  # noqa: B023 — at once
-        for symbol in ask.symbols
-    }
-    return Told(ask, news=found)
+    found, missing = {}, {}
+    for symbol in ask.symbols:
+        try:
+            found[symbol] = feed.gate.call(1, lambda: source.news(symbol, today - NEWS_BACK, today))  # noqa: B023 — at once
+        except ProviderError as error:
+            if error.fault not in OF_SYMBOL:
+                raise
+            missing[symbol] = error.fault
+    return Told(ask, Answer({}, missing), news=found)
 
 
 CARRIERS: Mapping[Need, Callable[[Feed, Ask, When], Told]] = {

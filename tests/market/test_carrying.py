@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -17,12 +17,13 @@ from qbot.market.alpaca_data import AlpacaData
 from qbot.market.backfilling import ALPACA_PAGE_BARS
 from qbot.market.calendar import sessions_between
 from qbot.market.carrying import Told, When, carry_out
+from qbot.market.company import News
 from qbot.market.feeds import Feed
 from qbot.market.gaps import DAY_BARS_MAX
 from qbot.market.limiting import Gate
 from qbot.market.planning import Ask
-from qbot.market.plans import ALPACA, TWELVEDATA, Need, Plan
-from qbot.market.provider import BarProvider
+from qbot.market.plans import ALPACA, FINNHUB, TWELVEDATA, Need, Plan
+from qbot.market.provider import BarProvider, Fault, ProviderError
 from qbot.market.twelvedata import TwelveData
 from qbot.store import tables
 from tests.market.fakes import Source, reply
@@ -57,6 +58,25 @@ def test_a_long_history_is_counted_for_each_request_that_it_takes(world: World) 
     assert wire.cost == 16  # two requests of eight
     assert turns.symbols == [8, 8]
     assert [row["used"] for row in world.rows(tables.source_quotas)] == [wire.cost]
+
+
+class Headlines:
+    """Finnhub, whose plan does not include one of them."""
+
+    name = "finnhub"
+
+    def news(self, symbol: str, since: date, until: date) -> tuple[News, ...]:
+        if symbol == "NOT":
+            raise ProviderError("finnhub", Fault.PLAN, "HTTP 403: You don't have access to this resource.")
+        return ()
+
+
+def test_a_ticker_whose_headlines_a_plan_leaves_out_is_no_failure_of_the_source(world: World) -> None:
+    rt, source = world.another(), Headlines()
+    gate = Gate(FINNHUB, "key", client_of(rt.settings), rt.engine, rt.wall, lambda _seconds: None, Turns())  # type: ignore[arg-type]
+    feed = Feed(FINNHUB, gate, source, news=source)  # type: ignore[arg-type]
+    told = carry_out(feed, Ask("finnhub", Need.NEWS, ("AAPL", "NOT")), When(MID_SESSION, world.wall, {}))
+    assert (told.failed, dict(told.news), dict(told.answer.missing)) == (None, {"AAPL": ()}, {"NOT": Fault.PLAN})
 
 
 class Pages:
