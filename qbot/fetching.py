@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -69,7 +70,7 @@ def fetch(
     BoardUnavailable or StoreUnavailable where the quotas cannot be kept: then nobody is asked.
     """
     running = _begin(rt, tickers, urgent, _time_s() if within_s is None else within_s)
-    carriers = Carriers(lambda ask: _carry(running, ask))
+    carriers = Carriers(partial(_carry, running))
     try:
         _send(running, carriers)
         while carriers.asked and running.left_s > 0:
@@ -151,7 +152,7 @@ def _closed(feed: Feed) -> str | None:
     return held.words if held else None
 
 
-def _carry(running: _Running, ask: Ask) -> Told:
+def _carry(running: _Running, ask: Ask, begin: Callable[[], None]) -> Told:
     """One request, on a thread of its source's."""
     now, starts = running.rt.market(), {}
     if ask.need is Need.BARS:
@@ -160,7 +161,7 @@ def _carry(running: _Running, ask: Ask) -> Told:
         earliest = now - HISTORY
         # From a little before the newest on: where both overlap, a split shows.
         starts = {symbol: max(newest.get(symbol, earliest) - OVERLAP, earliest) for symbol in ask.symbols}
-    return carry_out(running.feeds[ask.source], ask, When(now, running.rt.wall, starts))
+    return carry_out(running.feeds[ask.source], ask, When(now, running.rt.wall, starts, begin))
 
 
 def _settle(running: _Running, told: Sequence[Told], show: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from qbot import alerts, clock
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.market import keeping
-from qbot.market.aggregation import Aggregate, Basis, Market, aggregate
+from qbot.market.aggregation import MAX_AGE, Aggregate, Basis, Market, aggregate
 from qbot.market.calendar import Session, last_and_before, sessions_around
 from qbot.market.carrying import Told
 from qbot.market.limiting import Closed
@@ -58,6 +58,10 @@ class Settled:
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     bars: int = 0
+
+    def young(self, now: datetime) -> dict[str, Decimal]:
+        """The accepted prices that tell something of now, USD."""
+        return {s: one.quote.price_usd for s, one in self.accepted.items() if now - one.quote.at <= MAX_AGE}
 
     @property
     def words(self) -> str:
@@ -165,7 +169,7 @@ def _note_bars(
     """Bars, with what was stored before a split put right; then the last close is another one too."""
     for one in told:
         if one.ask.need is Need.BARS:
-            kept = keeping.keep(connection, one.bars, one.ask.source, now, wall, settled.trust)
+            kept = keeping.keep(connection, one.bars, one.ask.source, now, wall, settled.trust, settled.young(now))
             settled.bars += kept.written
             if kept.splits:
                 settled.last_closes = _last_closes(connection, settled.tickers, now)
@@ -200,7 +204,7 @@ def _note_sources(rt: Runtime, connection: Connection, settled: Settled, told: S
     refused = {
         (one.ask.source, symbol): str(fault)
         for one in told
-        if one.failed is None and one.ask.need in (*PRICED, Need.BARS)  # who has no figures of it may have its price
+        if _tells_of_symbols(one)
         for symbol, fault in one.answer.missing.items()
         if fault in REFUSING
     }
@@ -213,6 +217,16 @@ def _note_sources(rt: Runtime, connection: Connection, settled: Settled, told: S
         log.warning("source_failed", source=error.provider, fault=str(error.fault), why=str(error))
         if error.fault in ADVICE:
             _tell(rt, connection, error)
+
+
+def _tells_of_symbols(one: Told) -> bool:
+    """Whether it is known of its symbols what the source has: also where its plan has none of their prices.
+
+    Who has no figures of a ticker may have its price.
+    """
+    if one.failed is not None:
+        return one.failed.fault is Fault.PLAN and one.ask.need in PRICED
+    return one.ask.need in (*PRICED, Need.BARS)
 
 
 def _well(one: Told) -> bool:

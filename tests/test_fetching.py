@@ -121,6 +121,32 @@ def test_a_slow_source_holds_up_no_other(world: World, bad: str) -> None:
     assert flags(world, rt)[bad] is False
 
 
+def test_a_source_whose_turn_does_not_come_is_well_all_the_same(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values())
+    fetch(rt)
+    for _ in range(60):  # the minute of the next pass is spent
+        rt.feeds["finnhub"].gate._pace.wait(1, within_s=0)
+    world.market.advance(minutes=5)
+    world.wall.advance(minutes=5)
+    fetch(rt, within_s=3.0)
+    assert prices(world) == RIGHT
+    assert flags(world, rt)["finnhub"] is True
+
+
+def test_who_has_no_prices_on_this_plan_is_not_asked_for_them_every_pass(world: World) -> None:
+    made = sources(world, "finnhub", "alpaca")
+    made["finnhub"].fails = ProviderError("finnhub", Fault.PLAN, "HTTP 403: not in your plan")
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    asked = len(made["finnhub"].asked)
+    assert asked > 0
+    world.market.advance(minutes=5)
+    fetch(rt)
+    assert len(made["finnhub"].asked) == asked
+    assert prices(world) == RIGHT
+
+
 def test_when_two_disagree_and_nobody_else_can_be_asked_there_is_no_price(world: World) -> None:
     made = sources(world, "alpaca", "finnhub")
     made["finnhub"].price = lambda symbol: LIES["a little too dear"](RIGHT[symbol])

@@ -118,9 +118,11 @@ def test_what_bars_are_adjusted_for_is_recorded(world: World) -> None:
 # --- splits -----------------------------------------------------------------------------------------------------------
 
 
-def keep(world: World, rows: pd.DataFrame, source: str = "alpaca") -> keeping.Kept:
+def keep(
+    world: World, rows: pd.DataFrame, source: str = "alpaca", prices: dict[str, Decimal] | None = None
+) -> keeping.Kept:
     with transaction(world.engine) as connection:
-        return keeping.keep(connection, rows, source, MID_SESSION + timedelta(days=1), WALL)
+        return keeping.keep(connection, rows, source, MID_SESSION + timedelta(days=1), WALL, prices=prices)
 
 
 def scaled(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
@@ -145,6 +147,18 @@ def test_a_split_puts_all_bars_before_it_on_the_new_scale_at_once(
     (noted,) = world.rows(tables.corporate_actions)
     assert (noted["kind"], noted["ratio"], noted["bars"], noted["noted_at_wall"]) == (kind, Decimal(told), 60, WALL)
     assert keep(world, pd.concat([scaled(old.tail(12), ratio), morning])) == keeping.Kept(), "once"
+
+
+@pytest.mark.parametrize(("price", "believed"), [("201", False), ("99", True), (None, True)])
+def test_a_split_that_the_price_of_now_contradicts_is_none_and_changes_nothing(
+    world: World, price: str | None, believed: bool
+) -> None:
+    old = frame("AAPL", [200.0 + number % 3 for number in range(60)])
+    keep(world, old)
+    kept = keep(world, scaled(old.tail(12), 2.0), prices={"AAPL": Decimal(price)} if price else {})
+    assert (len(kept.splits) == 1, kept.doubtful == ()) == (believed, believed)
+    assert closes(world) == pytest.approx((old["close"] / (2.0 if believed else 1.0)).tolist())
+    assert len(world.rows(tables.corporate_actions)) == believed
 
 
 def test_a_fall_of_a_third_or_to_a_quarter_overnight_is_no_split(world: World) -> None:

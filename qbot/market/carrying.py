@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 import pandas as pd
 
@@ -18,12 +20,14 @@ from qbot.market.calendar import sessions_between
 from qbot.market.company import Fundamentals, News
 from qbot.market.feeds import Feed
 from qbot.market.gaps import DAY_BARS_MAX, LENGTH, Reach
+from qbot.market.limiting import Closed
 from qbot.market.planning import Ask
 from qbot.market.plans import Need
 from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.market.yahoo import Yahoo
 from qbot.types import BAR_MINUTES
 
+T = TypeVar("T")
 NEWS_BACK = timedelta(days=2)
 
 
@@ -41,11 +45,12 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """The time of asking. `bars_from`: by symbol, from when on bars are wanted."""
+    """The time of asking. `bars_from`: by symbol, from when on bars are wanted. `begin`: called as a request leaves."""
 
     now: datetime
     wall: Callable[[], datetime]
     bars_from: Mapping[str, datetime]
+    begin: Callable[[], None] = lambda: None
 
 
 def carry_out(feed: Feed, ask: Ask, when: When) -> Told:
@@ -56,8 +61,16 @@ def carry_out(feed: Feed, ask: Ask, when: When) -> Told:
         return Told(ask, Answer({}, dict.fromkeys(ask.symbols, error.fault)), failed=error)
 
 
+def _asked(feed: Feed, when: When, symbols: int, question: Callable[[], T]) -> T:
+    def leaving() -> T:
+        when.begin()
+        return question()
+
+    return feed.gate.call(symbols, leaving)
+
+
 def _prices(feed: Feed, ask: Ask, when: When) -> Told:
-    answer = feed.gate.call(len(ask.symbols), lambda: feed.quotes.quotes(ask.symbols, when.wall()))
+    answer = _asked(feed, when, len(ask.symbols), lambda: feed.quotes.quotes(ask.symbols, when.wall()))
     return Told(ask, answer, failed=answer.failed)
 
 
@@ -70,7 +83,7 @@ def _bars(feed: Feed, ask: Ask, when: When) -> Told:
     pieces = _pieces(Asker(feed.plan, source, feed.gate).reach, ask, when)
     for start, end, symbols in islice(pieces, limits.BARS_REQUESTS_MAX):
         try:
-            frame = feed.gate.call(len(symbols), lambda: source.bars(symbols, start, end))  # noqa: B023 — at once
+            frame = _asked(feed, when, len(symbols), lambda: source.bars(symbols, start, end))  # noqa: B023 — at once
         except ProviderError as error:
             return replace(found, failed=error)
         found = replace(found, bars=_joined(found.bars, frame))
@@ -80,7 +93,7 @@ def _bars(feed: Feed, ask: Ask, when: When) -> Told:
 def _chart(feed: Feed, yahoo: Yahoo, ask: Ask, when: When) -> Told:
     (symbol,) = ask.symbols
     start = when.bars_from[symbol]
-    answer, frame = feed.gate.call(1, lambda: yahoo.chart(symbol, start, when.now, when.wall()))
+    answer, frame = _asked(feed, when, 1, lambda: yahoo.chart(symbol, start, when.now, when.wall()))
     return Told(ask, answer, frame)
 
 
@@ -124,7 +137,7 @@ def _fundamentals(feed: Feed, ask: Ask, when: When) -> Told:
     found, missing = [], {}
     for symbol in ask.symbols:
         try:
-            found.append(feed.gate.call(1, lambda: source.fundamentals(symbol, when.wall())))  # noqa: B023 — at once
+            found.append(_asked(feed, when, 1, lambda: source.fundamentals(symbol, when.wall())))  # noqa: B023 — at once
         except ProviderError as error:
             if error.fault not in OF_SYMBOL:
                 raise
@@ -139,7 +152,7 @@ def _news(feed: Feed, ask: Ask, when: When) -> Told:
     found, missing = {}, {}
     for symbol in ask.symbols:
         try:
-            found[symbol] = feed.gate.call(1, lambda: source.news(symbol, today - NEWS_BACK, today))  # noqa: B023 — at once
+            found[symbol] = _asked(feed, when, 1, lambda: source.news(symbol, today - NEWS_BACK, today))  # noqa: B023 — at once
         except ProviderError as error:
             if error.fault not in OF_SYMBOL:
                 raise
@@ -155,11 +168,12 @@ CARRIERS: Mapping[Need, Callable[[Feed, Ask, When], Told]] = {
 class Carriers:
     """Requests on their way. A few at once of each source, so that a slow one holds up no other.
 
-    `carry` makes one request and raises for what concerns all of them.
+    `carry` makes one request and raises for what concerns all of them; it calls what it is given as the request leaves.
     """
 
-    def __init__(self, carry: Callable[[Ask], Told]) -> None:
+    def __init__(self, carry: Callable[[Ask, Callable[[], None]], Told]) -> None:
         self._carry = carry
+        self._left: set[Ask] = set()
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._running: dict[Future[Told], Ask] = {}
 
@@ -169,7 +183,7 @@ class Carriers:
             pool = self._pools.get(ask.source)
             if pool is None:
                 pool = self._pools[ask.source] = ThreadPoolExecutor(limits.DATA_AT_ONCE, f"data-{ask.source}")
-            self._running[pool.submit(self._carry, ask)] = ask
+            self._running[pool.submit(self._carry, ask, partial(self._left.add, ask))] = ask
 
     @property
     def asked(self) -> tuple[Ask, ...]:
@@ -182,11 +196,16 @@ class Carriers:
         return [self._told(future) for future in done]
 
     def give_up(self) -> Iterator[Told]:
-        """What has not come back, as failed. A request that is being made ends by itself, and nobody hears of it."""
+        """What has not come back, as failed. A request that is being made ends by itself, and nobody hears of it.
+
+        Of one that has not left the source knows nothing: its turn did not come.
+        """
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         for ask in self._running.values():
-            error = ProviderError(ask.source, Fault.TRANSIENT, "no time left in this pass")
+            error: ProviderError = Closed(ask.source, Fault.MINUTE_LIMIT, "its turn did not come in this pass")
+            if ask in self._left:
+                error = ProviderError(ask.source, Fault.TRANSIENT, "no answer within this pass")
             yield Told(ask, Answer({}, dict.fromkeys(ask.symbols, error.fault)), failed=error)
         self._running.clear()
 

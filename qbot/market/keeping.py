@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 import pandas as pd
 import structlog
@@ -38,8 +40,11 @@ def keep(
     now: datetime,
     wall: datetime,
     order: Sequence[str] = ORDER,
+    prices: Mapping[str, Decimal] | None = None,
 ) -> Kept:
     """Write bars of one source, as `bars.upsert` does. A bar of a source that stands before it in `order` stays.
+
+    `prices`: what tickers cost now by all sources, USD: a split that they contradict is none.
 
     Where they overlap with bars there are and show a split, those of the symbol are rescaled and the split is noted.
     One writer at a time: no two see the same split.
@@ -49,7 +54,8 @@ def keep(
         return Kept()
     splits, doubtful = [], []
     for symbol, seen in _seen(connection, frame).items():
-        if not seen.sure or _behind(connection, symbol, seen):
+        contradicted = prices is not None and symbol in prices and _contradicts(prices[symbol], frame, symbol, seen)
+        if not seen.sure or contradicted or _behind(connection, symbol, seen):
             frame = frame[(frame["symbol"] != symbol) | (frame["ts"] > seen.until)]
             doubtful.append(symbol)
             log.warning("bars_on_another_scale", symbol=symbol, source=source, ratio=f"{seen.ratio:.4g}")
@@ -83,6 +89,13 @@ def _seen(connection: Connection, frame: pd.DataFrame) -> dict[str, split_watch.
         if seen is not None:
             found[symbol] = seen
     return found
+
+
+def _contradicts(price: Decimal, frame: pd.DataFrame, symbol: str, seen: split_watch.Seen) -> bool:
+    """Whether a price of now is nearer to the scale of the bars there are than to that of those that came."""
+    came = float(frame.loc[frame["symbol"] == symbol].sort_values("ts")["close"].iloc[-1])
+    known = came * float(seen.ratio)
+    return abs(math.log(float(price) / known)) < abs(math.log(float(price) / came))
 
 
 def _behind(connection: Connection, symbol: str, seen: split_watch.Seen) -> bool:
