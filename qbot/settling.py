@@ -131,7 +131,8 @@ def _judge(connection: Connection, settled: Settled, now: datetime, wall: dateti
     told = {quote.symbol for quote in (*found, *closes)}
     kept = {symbol: one for symbol, one in settled.before.items() if symbol in told and symbol not in agreed}
     lost = sorted(told - set(agreed) - set(kept))
-    quotes.accept(connection, [*agreed.values(), *kept.values()])
+    new = [one for symbol, one in (kept | agreed).items() if settled.accepted.get(symbol) != one]
+    quotes.accept(connection, new)
     quotes.withdraw(connection, lost)
     settled.accepted = {s: one for s, one in (settled.accepted | kept | agreed).items() if s not in lost}
     settled.refused = {(one.symbol, one.source): str(one.reason) for one in joined.dropped}
@@ -155,9 +156,15 @@ def _note_needs(
     symbols, at = {quote.symbol for quote in found}, settled.began_at
     known, disputed = sources.got(connection, Need.PRICE, symbols), joined.disputed
     agreed = {s for s, one in joined.agreed.items() if one.basis is Basis.MAJORITY and len(one.sources) > 1}
-    new = {s: Got(at, at if s in agreed else known.get(s, Got()).confirmed_at, s in disputed) for s in sorted(symbols)}
-    sources.note_got(connection, Need.PRICE, new)
-    sources.note_got(connection, Need.CLOSE, dict.fromkeys(sorted(symbols | {one.symbol for one in closes}), Got(at)))
+    new = {s: Got(at, at if s in agreed else known.get(s, Got()).confirmed_at, s in disputed) for s in symbols}
+    _note_new(connection, Need.PRICE, new, known)
+    whose = symbols | {one.symbol for one in closes}
+    _note_new(connection, Need.CLOSE, dict.fromkeys(whose, Got(at)), sources.got(connection, Need.CLOSE, whose))
+
+
+def _note_new(connection: Connection, need: Need, new: Mapping[str, Got], known: Mapping[str, Got]) -> None:
+    """A pass is settled many times: what it has told already is not written again."""
+    sources.note_got(connection, need, {symbol: one for symbol, one in new.items() if known.get(symbol) != one})
 
 
 # --- bars and facts ---------------------------------------------------------------------------------------------------
