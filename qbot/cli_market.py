@@ -26,7 +26,7 @@ from qbot.market.plans import COUNTED, FREE, Need, Plan, Span, in_order
 from qbot.market.reachable import Group, advice, reachable
 from qbot.market.universe import dynamic_tickers
 from qbot.runtime import Runtime
-from qbot.store import account, order_book, sources, universe
+from qbot.store import sources, universe
 from qbot.store.engine import transaction
 
 SHOWN = 12  # tickers named of a group
@@ -227,10 +227,7 @@ def _wanted(rt: Runtime, reached: Reached) -> list[Wanted]:
     if not reached.postgres:
         return [Wanted(symbol) for symbol in dynamic_tickers(rt.named_tickers, ()).tickers]
     with transaction(rt.engine) as connection:
-        urgent = {
-            *account.net_quantities(connection),
-            *(row["symbol"] for row in order_book.open_orders(connection)),
-        }
+        urgent = universe.urgent(connection)
         tickers = dynamic_tickers(universe.tickers(connection) or rt.named_tickers, urgent).tickers
         got = sources.got(connection, Need.PRICE, tickers)
     return [

@@ -7,7 +7,7 @@ import structlog
 from qbot import grok_asking, sectors
 from qbot.market.universe import changes, dynamic_tickers
 from qbot.runtime import Runtime
-from qbot.store import account, order_book, state
+from qbot.store import state
 from qbot.store import universe as store
 from qbot.store.engine import transaction
 from qbot.types import TradingConfig
@@ -19,10 +19,7 @@ def refresh(rt: Runtime, config: TradingConfig) -> tuple[tuple[str, ...], frozen
     """The tickers, and the urgent ones among them: held, or with an open order. Changes are logged."""
     picks = grok_asking.picks(rt, tradable(rt)) or {}
     with transaction(rt.engine) as connection:
-        urgent = {
-            *account.net_quantities(connection),
-            *(row["symbol"] for row in order_book.open_orders(connection)),
-        }
+        urgent = store.urgent(connection)
         before = store.tickers(connection)
         found = dynamic_tickers(
             rt.named_tickers, urgent, tuple(picks), config.preferred_sectors, config.excluded_tickers
@@ -30,7 +27,7 @@ def refresh(rt: Runtime, config: TradingConfig) -> tuple[tuple[str, ...], frozen
         store.replace(connection, {symbol: found.why[symbol] for symbol in found.tickers}, rt.wall())
     for change in changes(before, found):
         log.info("ticker_added" if change.added else "ticker_gone", symbol=change.symbol, why=change.why)
-    return found.tickers, frozenset(urgent)
+    return found.tickers, urgent
 
 
 def tradable(rt: Runtime) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from qbot.store import account, order_book
 from qbot.store.tables import universe
 
 
@@ -16,6 +17,12 @@ def tickers(connection: Connection) -> tuple[str, ...]:
     """The most important first; empty before the first fetch."""
     query = sa.select(universe.c.symbol).order_by(universe.c.rank, universe.c.symbol)
     return tuple(connection.execute(query).scalars())
+
+
+def urgent(connection: Connection) -> frozenset[str]:
+    """What is held, or has an open order: whose price is needed first, whatever else is looked at."""
+    ordered = (row["symbol"] for row in order_book.open_orders(connection))
+    return frozenset({*account.net_quantities(connection), *ordered})
 
 
 def replace(connection: Connection, why: Mapping[str, str], wall: datetime) -> None:
