@@ -559,12 +559,13 @@ PRICES = st.decimals(80, 120, places=2)
 
 
 def able(group: Sequence[Forecast], price_usd: float, config: TradingConfig, allow_unskilled: bool) -> list[Forecast]:
-    """Written down a second time: the living, proven and confident forecasts beyond a threshold."""
+    """Written down a second time: the living, proven and confident forecasts of about this price, beyond a threshold."""
     factor = THRESHOLD_FACTOR[config.strategy]
     return [
         one
         for one in group
-        if one.issued_at <= NOW + timedelta(seconds=60) < one.issued_at + MINUTE * one.horizon_minutes / 2 + MINUTE
+        if max(one.current_price_usd / price_usd, price_usd / one.current_price_usd) <= 1.1
+        and one.issued_at <= NOW + timedelta(seconds=60) < one.issued_at + MINUTE * one.horizon_minutes / 2 + MINUTE
         and (one.skilled or allow_unskilled)
         and one.confidence >= config.ml_confidence_threshold
         and not -config.sell_threshold_pct * factor
