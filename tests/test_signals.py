@@ -559,7 +559,7 @@ PRICES = st.decimals(80, 120, places=2)
 
 
 def able(group: Sequence[Forecast], price_usd: float, config: TradingConfig, allow_unskilled: bool) -> list[Forecast]:
-    """Written down a second time: the living, proven and confident forecasts of about this price, beyond a threshold."""
+    """Written down a second time: the living, proven and confident forecasts of this price, beyond a threshold."""
     factor = THRESHOLD_FACTOR[config.strategy]
     return [
         one
