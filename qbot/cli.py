@@ -4,40 +4,50 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
 
-from qbot import cli_account, cli_backfill, cli_contract, cli_fake, cli_market, cli_models, cli_thresholds
-from qbot.cli_doctor import doctor
-from qbot.cli_evaluate import evaluate
-from qbot.cli_explain import explain
-from qbot.cli_resume import resume
-from qbot.cli_stop import stop
-from qbot.cli_train import train
-from qbot.demo.command import demo
 from qbot.errors import ConfigError, QBotError, StackError, StoreUnavailable
 from qbot.settings import ROOT, settings
 
 HELP = "QBot trades US equities on a paper account. Its data are in .qbot/main; QBOT_HOME names another folder."
+# In the order of the help. Where there is a module, it is imported for that command alone: all of them take seconds,
+# which somebody who stops trading should not wait for.
+COMMANDS = {
+    "demo": "qbot.demo.command:demo", "up": "", "status": "", "stop": "qbot.cli_stop:stop",
+    "resume": "qbot.cli_resume:resume", "doctor": "qbot.cli_doctor:doctor", "explain": "qbot.cli_explain:explain",
+    "account": "qbot.cli_account:app", "market": "qbot.cli_market:app", "train": "qbot.cli_train:train",
+    "models": "qbot.cli_models:app", "evaluate": "qbot.cli_evaluate:evaluate",
+    "thresholds": "qbot.cli_thresholds:command", "contract": "qbot.cli_contract:app", "notify": "", "reset": "",
+}  # fmt: skip
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
-app.command()(demo)
-app.command()(stop)
-app.command()(resume)
-app.command()(doctor)
-app.command()(explain)
-app.command()(train)
-app.command()(evaluate)
-app.command("thresholds")(cli_thresholds.command)
-app.add_typer(cli_account.app, name="account")
-app.add_typer(cli_contract.app, name="contract")
-cli_market.app.command("backfill")(cli_backfill.backfill)
-app.add_typer(cli_market.app, name="market")
-cli_market.app.command("fake")(cli_fake.fake)
-app.add_typer(cli_models.app, name="models")
+
+class Commands(TyperGroup):
+    """Those of `COMMANDS`. Any: Typer carries a Click of its own, which has no public name."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        module, _, name = COMMANDS.get(cmd_name, "").partition(":")
+        if not module:
+            return super().get_command(ctx, cmd_name)
+        found = getattr(import_module(module), name)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            alone.command(cmd_name)(found)
+            return typer.main.get_command(alone)
+        group = typer.main.get_group(found)
+        group.name = cmd_name
+        return group
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
 
 @app.command()
