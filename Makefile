@@ -37,8 +37,9 @@ up: $(STAMP) ## run QBot: at Alpaca with keys in .env, else at its own paper exc
 test: $(STAMP) ## run all tests; some by ARGS="tests/test_risk.py -k cap"
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
-fuzz: $(STAMP) ## every bad value under every key (minutes); `make test` tries a twentieth of what may be wrong in a field
+fuzz: $(STAMP) ## every bad value under every key, and new examples of every rule (minutes); `make test` tries the same few
 	@QBOT_FUZZ=whole $(BIN)/python -m pytest -n auto --dist loadscope tests/test_fuzz_inputs.py $(ARGS)
+	@QBOT_FUZZ=whole $(BIN)/python -m pytest -n auto -m hypothesis --ignore tests/test_fuzz_inputs.py $(ARGS)
 
 check: $(STAMP) ## style, types, layers, and whether docs/contract is current
 	@$(BIN)/ruff check

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 import structlog
+from hypothesis import settings
 from sqlalchemy.engine import Engine
 
 from qbot.contract.board import connect
@@ -21,6 +23,12 @@ from tests.support.runtime import WALL, MarketPlace, World
 from tests.support.servers import TEMPLATE, PostgresServer, RedisServer, postgres_running, redis_running
 
 pytest_plugins = ["tests.support.spread"]
+
+# The same examples each time, so that the same code is judged alike; `make fuzz` looks for new ones. No deadline: how
+# long an example takes is up to whatever else runs.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("new", deadline=None, print_blob=True)
+settings.load_profile("new" if os.environ.get("QBOT_FUZZ") == "whole" else "same")
 
 
 @pytest.fixture(autouse=True)

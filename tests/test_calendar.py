@@ -78,7 +78,7 @@ def test_the_day_is_new_yorks_wherever_one_asks_from() -> None:
     assert market_hours(utc("2026-09-26 03:00")).trading_day is True  # Friday evening in New York
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.datetimes(datetime(2024, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_open_means_that_the_close_comes_before_the_next_open(now: datetime) -> None:
     found = market_hours(now)

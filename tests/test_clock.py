@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qbot import clock
@@ -72,7 +72,6 @@ def timelines(draw: st.DrawFn) -> Timeline:
     return Timeline(draw(st.floats(0.01, 1_000)), draw(MOMENTS), draw(st.floats(-1e5, 1e6)), segments)
 
 
-@settings(deadline=None)
 @given(timelines(), st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
 def test_market_time_never_runs_backwards_and_never_leaves_the_segments(line: Timeline, walls: list[float]) -> None:
     seen = [line.market_at(line.anchor_wall + timedelta(seconds=wall_s)) for wall_s in sorted(walls)]
@@ -81,7 +80,6 @@ def test_market_time_never_runs_backwards_and_never_leaves_the_segments(line: Ti
     assert all(any(start <= moment <= end for start, end in line.segments) for moment in seen)
 
 
-@settings(deadline=None)
 @given(timelines(), st.floats(0, 1e5), st.floats(0, 1_000))
 def test_within_a_segment_market_seconds_are_wall_seconds_times_the_speed(
     line: Timeline, wall_s: float, more_s: float
@@ -95,7 +93,6 @@ def test_within_a_segment_market_seconds_are_wall_seconds_times_the_speed(
     assert line.elapsed_s(two) - line.elapsed_s(one) <= passed_s * (1 + 1e-9) + 1e-4
 
 
-@settings(deadline=None)
 @given(timelines())
 def test_a_timeline_comes_back_from_json_as_it_went_in(line: Timeline) -> None:
     assert Timeline.from_json(line.to_json()) == line

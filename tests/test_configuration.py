@@ -306,7 +306,7 @@ AT_LEAST = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(BOARDS)
 def test_no_limit_is_ever_looser_than_any_document_says(documents: dict[Key[Any], dict[str, Any]]) -> None:
     result = config(documents)
@@ -322,7 +322,7 @@ def test_no_limit_is_ever_looser_than_any_document_says(documents: dict[Key[Any]
                 assert result.paper_mode is value
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(BOARDS)
 def test_what_is_stored_serves_as_the_last_good_documents(documents: dict[Key[Any], dict[str, Any]]) -> None:
     first = found(documents)
@@ -330,7 +330,7 @@ def test_what_is_stored_serves_as_the_last_good_documents(documents: dict[Key[An
     assert after(documents, ALL_BAD).config == first.config
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(BOARDS)
 def test_a_configuration_is_readable_as_json_and_holds_only_numbers(documents: dict[Key[Any], dict[str, Any]]) -> None:
     result = config(documents)

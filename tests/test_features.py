@@ -37,7 +37,7 @@ def build(bars: pd.DataFrame) -> pd.DataFrame:
     return build_features(bars, SYMBOLS, SENTIMENT)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10 * SLOTS - 1), st.integers(0, 2**32 - 1))
 def test_every_feature_of_a_row_is_the_same_when_the_future_is_cut_off(bar: int, seed: int) -> None:
     ragged = BARS.sample(frac=0.9, random_state=seed).sort_index()
@@ -200,7 +200,7 @@ MINUTE = st.integers(0, 3 * 24 * 60).map(lambda minutes: BEGIN + pd.Timedelta(mi
 TOLD = st.tuples(st.sampled_from(["AAA", "BBB"]), MINUTE, st.floats(-1, 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.sampled_from(["AAA", "BBB", "CCC"]), MINUTE), min_size=1, max_size=8),
     st.lists(TOLD, max_size=8),

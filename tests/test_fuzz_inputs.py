@@ -59,7 +59,7 @@ class Effort:
 WHOLE = Effort(1, 1, 1, 1, 50, 5, bad_as_a_whole=100, bad_a_field=12, bad_by_chance=25, bad_in_all=3_000)
 SOME = Effort(20, 12, 3, 3, 4, 1, bad_as_a_whole=6, bad_a_field=1, bad_by_chance=1, bad_in_all=200)
 EFFORT = WHOLE if os.environ.get("QBOT_FUZZ") == "whole" else SOME  # `make fuzz`, `make test`
-RANDOM = settings(max_examples=EFFORT.by_chance, deadline=None, suppress_health_check=list(HealthCheck))
+RANDOM = settings(max_examples=EFFORT.by_chance, suppress_health_check=list(HealthCheck))
 PENDING = ManualOrderStatus.PENDING
 
 STARTERS = {key.name for key in (keys.AUTOTRADING_ENABLED, keys.TRADING_SETTINGS, keys.AUTOTRADING_STATUS)}

@@ -310,7 +310,7 @@ ELEMENT = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ELEMENT, max_size=5))
 def test_whatever_the_elements_are_only_what_is_allowed_gets_through_and_the_rest_is_counted(
     elements: list[Any],
@@ -332,13 +332,13 @@ def test_whatever_the_elements_are_only_what_is_allowed_gets_through_and_the_res
     assert all(isinstance(name, Dropped) for name in found.dropped)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text() | st.binary() | ANYTHING)
 def test_whatever_the_text_is_it_is_judged_and_never_raises(text: object) -> None:
     assert judged(text, TRADABLE, NOW).candidates == ()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=1_000) | st.text(alphabet="htps:/w.<>[]() \u200b\n", max_size=300))
 def test_whatever_a_reason_is_it_becomes_one_line_of_plain_words(text: str) -> None:
     assert_plain(plain(text))

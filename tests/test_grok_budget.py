@@ -98,7 +98,7 @@ STEP = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEP, max_size=30), st.sampled_from([Decimal(0), Decimal("0.1"), Decimal("0.12"), Decimal("0.3")]))
 def test_whatever_the_calls_cost_and_however_they_end_no_day_costs_more_than_its_budget(
     steps: list[tuple[int, str | None, Decimal | None, bool]], budget: Decimal

@@ -330,7 +330,7 @@ def ids(items: manual_orders.Items) -> list[str]:
     return [item.order_id for item in items if isinstance(item, ManualOrder)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(boards(), st.integers(0, 4))
 def test_whatever_stands_there_no_order_owed_is_missing_none_is_twice_and_a_second_merge_changes_nothing(
     board: tuple[manual_orders.Items, dict[str, Recorded]], ends: int
@@ -349,7 +349,7 @@ def test_whatever_stands_there_no_order_owed_is_missing_none_is_twice_and_a_seco
             assert item.status is known[item.order_id].order.status
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(boards())
 def test_what_stands_there_keeps_its_order(board: tuple[manual_orders.Items, dict[str, Recorded]]) -> None:
     items, known = board
@@ -358,7 +358,7 @@ def test_what_stands_there_keeps_its_order(board: tuple[manual_orders.Items, dic
     assert [order_id for order_id in found if order_id in set(there)] == there
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(boards(), st.integers(0, 25))
 def test_what_is_missing_is_put_back_only_while_there_is_room(
     board: tuple[manual_orders.Items, dict[str, Recorded]], room: int

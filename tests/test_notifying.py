@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import structlog
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from typer.testing import CliRunner
@@ -325,7 +325,6 @@ def test_a_summary_that_is_not_taken_is_tried_again_later(world: World, receiver
     assert receiver.titles()[-1] == "WARNING: 1 more alerts were held back"
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(channels.SEVERITIES), min_size=1), st.integers(1, 12))
 def test_a_summary_is_as_severe_as_the_worst_and_counts_all(severities: list[str], kinds: int) -> None:
     rows = [{"severity": one, "title": f"T{number % kinds}"} for number, one in enumerate(severities)]
@@ -493,7 +492,6 @@ def _every_fault(world: World, rt: Runtime, receiver: Receiver) -> list[Any]:
     return said
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=12, max_size=40), st.sampled_from([
     "https://example.org/hooks/{}", "jsons://user:{}@example.org/x", "tgram://123456:{}/42/", "discord://4242/{}",
     "json://example.org/?-key={}", "slack://{}/b/c",

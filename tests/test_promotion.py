@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -89,7 +89,6 @@ def test_days_that_follow_each_other_prove_less() -> None:
     assert apart.p < together.p
 
 
-@settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.floats(-1e6, 1e6), max_size=40))
 def test_any_gains_give_a_probability_or_none(gains: list[float]) -> None:
     found = compare(gains)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qbot import control, emergency, execution, limits, pipeline, protecting, protection, risk
@@ -134,7 +134,6 @@ def test_the_newest_entry_is_taken_for_the_bare_one() -> None:
     assert quantities(plan.wanted) == [("e2", 2)]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abh"), st.integers(1, 9)), max_size=6),
     st.lists(st.tuples(st.sampled_from("oh"), st.integers(1, 9)), max_size=5),

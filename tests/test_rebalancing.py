@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qbot import limits, pipeline, rebalancing, trading
@@ -163,7 +163,6 @@ CONFIGS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(HELD, CONFIGS, st.decimals("0.5", 900, places=2))
 def test_a_sale_leaves_shares_and_never_goes_under_the_target_and_is_not_followed_by_another(
     held: dict[str, int], config: TradingConfig, price: Decimal

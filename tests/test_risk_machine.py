@@ -326,4 +326,4 @@ class GateAndLedger(RuleBasedStateMachine):
 @pytest.mark.parametrize("near", NEAR)
 def test_every_cap_holds_at_each_step(near: str) -> None:
     machine = type("GateAndLedger", (GateAndLedger,), {"near": near})
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25))

@@ -171,7 +171,7 @@ def assert_no_cap_is_passed(
             assert one.limit_price_usd <= given_market.quotes[one.symbol].price_usd * D("1.02")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(proposals(), max_size=12), CONFIGS, markets(), LEDGERS)
 def test_what_the_gate_allows_passes_no_cap_at_any_step(
     wanted: list[Proposal], config: TradingConfig, given_market: Market, ledger: list[Row]
@@ -182,7 +182,7 @@ def test_what_the_gate_allows_passes_no_cap_at_any_step(
     assert_no_cap_is_passed(judged, config, given_market, before)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(proposals(), max_size=12), markets(), LEDGERS)
 def test_the_ledger_counts_after_the_commit_what_the_gate_has_reserved(
     wanted: list[Proposal], given_market: Market, ledger: list[Row]
@@ -249,7 +249,7 @@ def _account(case: Case, **more: Any) -> Case:
     return replace(case, market=replace(case.market, account=replace(case.market.account, **more)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(proposals(), CONFIGS, markets(), LEDGERS, st.sampled_from(sorted(STRICTER)), st.integers(0, 40))
 def test_what_is_stricter_never_allows_more(
     wanted: Proposal, config: TradingConfig, given_market: Market, ledger: list[Row], name: str, by: int
@@ -259,7 +259,7 @@ def test_what_is_stricter_never_allows_more(
         assert not evaluate(STRICTER[name](case, by)).allowed
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(proposals(), CONFIGS, markets(), LEDGERS, st.lists(st.tuples(st.sampled_from(sorted(STRICTER)), st.just(1_000))))
 def test_an_exit_is_never_refused_by_what_only_limits_entries(
     wanted: Proposal, config: TradingConfig, given_market: Market, ledger: list[Row], stricter: list[tuple[str, int]]
@@ -339,7 +339,7 @@ def test_no_number_anywhere_never_lets_an_entry_pass(part: str, name: str, no_nu
         assert not evaluate(by_hand).allowed
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(LEDGERS)
 def test_a_usage_is_sums_of_parts(ledger: list[Row]) -> None:
     found = usage_of(ledger, TODAY, NOW)
@@ -427,7 +427,7 @@ CYCLES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CYCLES, CONFIGS)
 def test_no_cap_is_passed_over_a_day_of_cycles_whatever_becomes_of_the_orders(
     cycles: list[tuple[list[Proposal], list[str]]], config: TradingConfig

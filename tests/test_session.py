@@ -428,7 +428,7 @@ def deeds(draw: st.DrawFn) -> Deed:
     return lambda world: world.look(meanwhile, lost)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(deeds(), max_size=30))
 def test_no_order_of_writes_starts_what_no_one_started_or_keeps_what_someone_stopped(done: list[Deed]) -> None:
     world = World()

@@ -161,7 +161,7 @@ def deeds(draw: st.DrawFn, writing: bool = True) -> Deed:
     return {"hear": World.hear, "listener": lambda w: w.look(True), "beat": lambda w: w.look(False)}[kind]
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=1_500)
 @given(st.lists(deeds(), max_size=40))
 def test_a_stop_that_nobody_took_back_leaves_trading_off(done: list[Deed]) -> None:
     world = World()
@@ -176,7 +176,7 @@ def test_a_stop_that_nobody_took_back_leaves_trading_off(done: list[Deed]) -> No
         assert not world.switch.on
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.lists(deeds(), max_size=20),
     st.lists(deeds(writing=False), max_size=8),

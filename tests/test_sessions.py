@@ -258,7 +258,7 @@ def test_only_a_new_start_with_a_new_session_id_replaces_the_trading_session(rea
 SIGHTINGS = st.dictionaries(st.sampled_from("abcdef"), st.integers(-2 * TIMEOUT_S, 2 * TIMEOUT_S), max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(SIGHTINGS)
 def test_those_live_who_wrote_within_the_time_out_and_nobody_else(ages_s: dict[str, int]) -> None:
     seen = {name: NOW - timedelta(seconds=age_s) for name, age_s in ages_s.items()}
@@ -266,7 +266,7 @@ def test_those_live_who_wrote_within_the_time_out_and_nobody_else(ages_s: dict[s
     assert found == {name for name, age_s in ages_s.items() if -TIMEOUT_S < age_s < TIMEOUT_S}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(SIGHTINGS, SIGHTINGS, st.integers(0, TIMEOUT_S))
 def test_sessions_do_not_disturb_one_another_and_time_alone_brings_none_back(
     ages_s: dict[str, int], others_s: dict[str, int], later_s: int
@@ -277,7 +277,7 @@ def test_sessions_do_not_disturb_one_another_and_time_alone_brings_none_back(
     assert sessions.live(seen, NOW + timedelta(seconds=later_s)) <= sessions.live(seen, NOW)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=120))
 def test_a_session_id_can_be_shown_on_one_line(name: str) -> None:
     assert sessions.valid(name) == (0 < len(name) <= 100 and name.isprintable())

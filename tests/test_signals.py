@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qbot import limits
@@ -574,7 +574,6 @@ def able(group: Sequence[Forecast], price_usd: float, config: TradingConfig, all
     ]
 
 
-@settings(deadline=None)
 @given(
     st.lists(ANY_FORECAST, min_size=1, max_size=4), PRICES, ANY_CONFIG, st.none() | ANY_TECHNICAL,
     st.none() | ANY_PICK, st.booleans(),
@@ -608,7 +607,6 @@ def test_whoever_trades_has_a_source_beyond_its_threshold_and_whoever_buys_has_n
     assert found.why
 
 
-@settings(deadline=None)
 @given(st.lists(ANY_FORECAST, min_size=1, max_size=4), PRICES, ANY_CONFIG)
 def test_where_the_price_has_run_past_every_target_nothing_is_bought(
     group: list[Forecast], price: Decimal, config: TradingConfig
@@ -617,7 +615,6 @@ def test_where_the_price_has_run_past_every_target_nothing_is_bought(
     assert only(*group, config=config, at=quote(price=str(price)), allow_unskilled=True).action is not Action.BUY
 
 
-@settings(deadline=None)
 @given(st.lists(ANY_FORECAST, min_size=1, max_size=4), ANY_CONFIG)
 def test_unproven_forecasts_make_no_difference_elsewhere_than_on_the_embedded_exchange(
     group: list[Forecast], config: TradingConfig
@@ -629,7 +626,6 @@ def test_unproven_forecasts_make_no_difference_elsewhere_than_on_the_embedded_ex
         assert only(*group, config=config).action is only(*alone, config=config).action
 
 
-@settings(deadline=None)
 @given(st.lists(ANY_FORECAST, min_size=1, max_size=4), ANY_CONFIG, ANY_TECHNICAL)
 def test_expired_forecasts_trade_nothing(group: list[Forecast], config: TradingConfig, technical: Technical) -> None:
     old = [replace(one, issued_at=NOW - MINUTE * one.horizon_minutes / 2) for one in group]
@@ -639,7 +635,6 @@ def test_expired_forecasts_trade_nothing(group: list[Forecast], config: TradingC
 WILD = st.floats(allow_nan=True, allow_infinity=True)
 
 
-@settings(deadline=None)
 @given(
     st.builds(forecast, return_pct=WILD, confidence=WILD, current_price_usd=WILD),
     st.builds(Technical, st.just(NOW), WILD, WILD, WILD, WILD, WILD),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qbot.sizing import shares
@@ -91,7 +91,6 @@ def test_without_a_risk_factor_nothing_is_bought(config: TradingConfig, factor: 
     assert shares(config, account(), D(50), 0.0025, D(factor)) == 0
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 200),
     st.integers(0, 200),

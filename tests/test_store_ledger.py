@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
@@ -53,7 +53,6 @@ orders_asked = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(orders_asked)
 def test_what_the_gate_reserves_is_what_the_ledger_counts_once_it_is_committed(asked: list[Proposal]) -> None:
     reckoned = Usage()

@@ -74,7 +74,7 @@ days = st.lists(made, min_size=1, max_size=10).map(
 
 @given(days.flatmap(lambda day: st.tuples(st.just(day), st.permutations(day), st.integers(1, 4))))
 @example(([bought(0, 3, 5, 0), sold(1, 2, 9, 2), sold(2, 1, 4, 1)],) * 2 + (1,))  # the earlier sale comes last
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_in_whatever_order_and_portions_fills_come_the_trades_are_those_of_all_of_them_at_once(
     world_engine: Engine, told: tuple[list[Fill], list[Fill], int]
 ) -> None:

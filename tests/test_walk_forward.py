@@ -48,7 +48,7 @@ def days_from(count: int) -> list[date]:
     return [date(2024, 1, 1) + timedelta(days=day) for day in range(count)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(12, 300), st.integers(5, 60), st.integers(2, 20), st.integers(2, 20), st.booleans())
 def test_folds_lie_in_time_order_with_an_embargo_and_their_tests_follow_each_other(
     count: int, train_min: int, calibrate: int, test: int, rolling: bool

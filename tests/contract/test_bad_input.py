@@ -32,7 +32,7 @@ WIRES = st.one_of(
     ANY_JSON.map(lambda value: json.dumps(value).encode()),
     st.sampled_from([b"1e400", b"-1e400", b"[" * 5_000, b'{"a":' * 5_000, b"\xff" * 50, b"NaN", b'"\\ud800"', b"0x1F"]),
 )
-ON_REAL_REDIS = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ON_REAL_REDIS = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _judge(board: Board, key: Key[object]) -> None:

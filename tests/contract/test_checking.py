@@ -65,7 +65,7 @@ def test_a_key_of_the_market_rests_over_the_weekend_and_ages_from_the_open_on() 
 
 
 @given(moments, moments, moments)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_open_time_adds_up_never_runs_backwards_and_is_never_more_than_time(
     a: datetime, b: datetime, c: datetime
 ) -> None:
@@ -77,7 +77,7 @@ def test_open_time_adds_up_never_runs_backwards_and_is_never_more_than_time(
 
 
 @given(moments, st.floats(0, 3 * 86_400))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_key_of_the_market_is_stale_exactly_when_the_market_was_open_for_too_long(
     written: datetime, later_s: float
 ) -> None:

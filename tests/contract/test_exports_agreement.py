@@ -175,7 +175,7 @@ def near_values(draw: st.DrawFn, name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_the_schema_and_the_validator_agree(name: str, data: st.DataObject) -> None:
     value = data.draw(near_values(name))

@@ -137,7 +137,7 @@ def check_order(on: Book, order: Order) -> None:
         assert not fills, "a leg does not trade before its entry has filled"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(bars(), min_size=3, max_size=6),
     st.lists(bars(), min_size=3, max_size=6),
@@ -154,7 +154,7 @@ def test_cash_and_positions_always_add_up_and_no_fill_breaks_its_terms(
         check(on)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(bars(), min_size=2, max_size=4), st.lists(orders(), min_size=1, max_size=6), st.integers(1, 40))
 def test_one_long_step_of_time_ends_as_many_short_ones(rows: list[Any], wanted: list[Any], parts: int) -> None:
     """After a downtime the exchange catches up with what would have happened."""

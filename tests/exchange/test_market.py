@@ -51,7 +51,7 @@ def test_before_its_first_bar_a_symbol_has_no_price() -> None:
     assert market(AAA=[(10, 11, 9, 10)]).price_at("AAA", at(-0.01)) is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(bars(), min_size=2, max_size=8), st.data())
 def test_cutting_the_file_after_a_bar_changes_nothing_until_it_ends(rows: list[Ohlc], data: st.DataObject) -> None:
     kept = data.draw(st.integers(1, len(rows)))
@@ -63,7 +63,7 @@ def test_cutting_the_file_after_a_bar_changes_nothing_until_it_ends(rows: list[O
     assert whole.series["AAA"].known(t) == cut.series["AAA"].known(t)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(bars(), min_size=1, max_size=5), st.floats(0, 24.9), st.floats(0, 24.9))
 def test_a_path_has_no_holes_and_shows_every_bar_its_extremes(rows: list[Ohlc], one: float, two: float) -> None:
     made, (a, b) = market(AAA=rows), sorted((at(one), at(two)))
@@ -76,7 +76,7 @@ def test_a_path_has_no_holes_and_shows_every_bar_its_extremes(rows: list[Ohlc], 
     assert min(prices) == to_price(min(low for _, _, low, _ in rows))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(bars(), min_size=1, max_size=4), st.floats(0, 19.9))
 def test_the_price_stays_inside_the_bar(rows: list[Ohlc], minute: float) -> None:
     index = min(int(minute // 5), len(rows) - 1)

@@ -207,7 +207,7 @@ def near(one: Decimal, other: Decimal) -> bool:
     return max(one, other) <= min(one, other) * BAND
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(quotes, markets)
 def test_an_accepted_price_is_within_the_band_of_a_majority_or_the_only_sound_one_or_near_the_last(
     told: list[Quote], around: Market
@@ -228,7 +228,7 @@ def test_an_accepted_price_is_within_the_band_of_a_majority_or_the_only_sound_on
             assert near(price, last.price_usd)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(quotes, markets)
 def test_nothing_that_cannot_be_a_price_of_now_gets_through_and_every_quote_is_accounted_for(
     told: list[Quote], around: Market
@@ -248,7 +248,6 @@ def test_nothing_that_cannot_be_a_price_of_now_gets_through_and_every_quote_is_a
     assert used + len(found.dropped) == len(told)
 
 
-@settings(deadline=None)
 @given(st.permutations(["alpaca", "finnhub", "fmp"]), st.decimals(100, 105, places=1), st.decimals(100, 105, places=1))
 def test_the_order_in_which_they_answer_changes_nothing(order: list[str], first: Decimal, second: Decimal) -> None:
     told = {"alpaca": quote("100"), "finnhub": quote(first, "finnhub"), "fmp": quote(second, "fmp")}

@@ -116,7 +116,7 @@ def quotes_or_error(ask: Callable[[], Answer], source: str) -> None:
 
 
 @pytest.mark.parametrize("name", OVER_HTTP)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_an_adapter_gives_sound_quotes_or_says_why_not(name: str, data: st.DataObject) -> None:
     answers = data.draw(replies(name))
@@ -142,7 +142,7 @@ BAR = st.fixed_dictionaries({
 SERIES = st.builds(lambda rows: {"values": rows, "status": "ok"}, st.lists(BAR | ANY, max_size=4))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(bodies=st.lists(ANY | st.dictionaries(st.sampled_from(SYMBOLS), SERIES), min_size=1, max_size=2), status=STATUS)
 def test_bars_of_twelve_data_are_sound_or_none(bodies: list[Any], status: int) -> None:
     answers = [reply_of(status, {}, json.dumps(body)) for body in bodies]
@@ -166,7 +166,7 @@ def company(ask: Callable[[], Any]) -> None:
         assert news.published_at.utcoffset() == timedelta(0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(answers=replies("fmp"))
 def test_companies_are_told_of_soundly_or_not_at_all(answers: list[Reply]) -> None:
     for name in ("finnhub", "fmp"):
@@ -194,7 +194,7 @@ SNAPSHOT = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(body=ANY | st.dictionaries(st.sampled_from(SYMBOLS), SNAPSHOT, min_size=1))
 def test_alpaca_gives_sound_quotes_or_says_why_not(body: Any) -> None:
     data = AlpacaData(MadeUpAlpaca(body), DataFeed.IEX)  # type: ignore[arg-type]
@@ -235,7 +235,7 @@ META = st.fixed_dictionaries(
 OUTCOMES = st.lists(META | FAILED | ANY, min_size=1, max_size=3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(outcomes=OUTCOMES)
 def test_yahoo_gives_sound_quotes_or_says_why_not(outcomes: list[Any]) -> None:
     quotes_or_error(lambda: Yahoo(MadeUpYahoo(outcomes)).quotes(SYMBOLS, NOW), "yfinance")
@@ -244,7 +244,7 @@ def test_yahoo_gives_sound_quotes_or_says_why_not(outcomes: list[Any]) -> None:
 VALUE = st.floats() | st.integers(-5, 500)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.lists(st.tuples(st.integers(0, 2000), VALUE, VALUE, VALUE, VALUE, VALUE), max_size=6), outcomes=OUTCOMES)
 def test_yahoo_s_bars_and_companies_are_sound_or_none(rows: list[Any], outcomes: list[Any]) -> None:
     stamps = [pd.Timestamp(NOW).tz_convert("America/New_York") - pd.Timedelta(minutes=minute) for minute, *_ in rows]

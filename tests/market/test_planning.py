@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qbot.market.pacing import Rate, Rules, Source, open_s
@@ -157,7 +157,6 @@ def test_a_full_pass_over_many_tickers_takes_as_few_requests_as_it_can() -> None
 # --- pacing -----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2_000), st.integers(1, 300))
 def test_what_passes_take_one_by_one_adds_up_to_what_is_left(left: int, passes: int) -> None:
     taken = sum(Rate(left / passes, number, left).now for number in range(passes))
@@ -202,7 +201,6 @@ sources_at_hand = st.lists(
 moments = st.integers(0, 7 * 24 * 60).map(lambda m: DAY + timedelta(minutes=m))
 
 
-@settings(deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(Need, wanted_lists)), sources_at_hand, moments, st.integers(1, 4))
 def test_no_pass_goes_over_a_quota_or_asks_for_nothing(
     wanted: dict[Need, list[Wanted]], sources: list[Source], now: datetime, opinions: int
@@ -225,7 +223,6 @@ def test_no_pass_goes_over_a_quota_or_asks_for_nothing(
     assert said == []
 
 
-@settings(deadline=None)
 @given(wanted_lists, sources_at_hand)
 def test_no_ticker_is_served_while_a_held_one_goes_without_that_the_same_source_has(
     wanted: list[Wanted], sources: list[Source]
@@ -238,7 +235,6 @@ def test_no_ticker_is_served_while_a_held_one_goes_without_that_the_same_source_
             assert one.symbol in source.refuses or set(served) <= urgent
 
 
-@settings(deadline=None)
 @given(wanted_lists, sources_at_hand, st.integers(0, 240))
 def test_a_second_plan_of_a_pass_asks_nobody_again(wanted: list[Wanted], sources: list[Source], after_s: int) -> None:
     first = plan({Need.PRICE: wanted}, sources, OPEN, SESSIONS)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -36,9 +35,6 @@ from qbot.settings import Settings
 
 moments = st.integers(0, 2 * 365 * 86_400).map(lambda s: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
 counted = st.sampled_from([limit for plan in FREE.values() for limit in plan.limits if limit.span in COUNTED])
-
-
-with_time = hypothesis(deadline=None)  # a busy machine
 
 
 def settings(**more: object) -> Settings:
@@ -74,7 +70,6 @@ def test_a_plan_whose_request_costs_more_than_a_limit_has_is_refused() -> None:
 # --- renewal ----------------------------------------------------------------------------------------------------------
 
 
-@with_time
 @given(counted, moments)
 def test_every_moment_lies_in_one_period_and_the_next_begins_where_it_ends(limit: Limit, now: datetime) -> None:
     found = period(limit, now)
@@ -96,7 +91,6 @@ def test_a_month_ends_with_the_month() -> None:
     assert (found.begins_at, found.renews_at) == (datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
 
 
-@with_time
 @given(counted, st.floats(-limits.RENEWAL_GUARD_S + 1, limits.RENEWAL_GUARD_S - 1))
 def test_near_a_renewal_a_call_counts_on_both_sides_of_it(limit: Limit, off_s: float) -> None:
     renews_at = period(limit, datetime(2026, 5, 5, 12, tzinfo=UTC)).renews_at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qbot.market.universe import Change, changes, dynamic_tickers
@@ -45,7 +45,6 @@ def test_what_came_and_went_is_told_with_why() -> None:
     assert changes(now.tickers, now) == ()
 
 
-@settings(deadline=None)
 @given(symbols, st.sets(st.sampled_from("ABCDEFGHIJ")), symbols, symbols, st.integers(0, 8))
 def test_it_is_bounded_whole_and_explained_whatever_is_named(
     configured: list[str], held: set[str], picks: list[str], excluded: list[str], most: int

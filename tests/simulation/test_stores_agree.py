@@ -343,7 +343,7 @@ def plain(row: Any) -> Row | None:
 
 
 @given(st.lists(st.tuples(st.lists(steps, min_size=1, max_size=3), st.booleans()), max_size=8))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_both_stores_say_the_same_whatever_happened(
     world_engine: Engine, history: list[tuple[list[Any], bool]]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qbot.market.calendar import sessions_between
@@ -20,7 +20,6 @@ WALK = Walk(7)
 BAR = timedelta(minutes=5)
 
 
-@settings(deadline=None)  # the calendar of a year is read once
 @given(SYMBOLS, MOMENTS)
 def test_a_price_lies_within_its_day_and_its_bar(symbol: str, now: datetime) -> None:
     found = WALK.snapshots([symbol], now)[symbol]
@@ -34,7 +33,6 @@ def test_a_price_lies_within_its_day_and_its_bar(symbol: str, now: datetime) -> 
     assert all(bar.low <= found.price <= bar.high for bar in around if bar.low and bar.high)
 
 
-@settings(deadline=None)  # the calendar of a year is read once
 @given(SYMBOLS, MOMENTS)
 def test_bars_join_and_add_up_to_the_day(symbol: str, now: datetime) -> None:
     session = hours.last_ended(now)
@@ -49,7 +47,6 @@ def test_bars_join_and_add_up_to_the_day(symbol: str, now: datetime) -> None:
     assert all(bar.volume > 0 for bar in bars)
 
 
-@settings(deadline=None)  # the calendar of a year is read once
 @given(SYMBOLS, MOMENTS)
 def test_nothing_is_known_ahead_of_time(symbol: str, now: datetime) -> None:
     assert all(bar.at + BAR <= now for bar in WALK.bars(symbol, now - timedelta(days=3), now + BAR, now))
