@@ -5,6 +5,7 @@ Nothing has to be set: the port stands in the server's own configuration, the pa
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from qbot.errors import BoardUnavailable, StackError
 from qbot.market.calendar import sessions_between
 from qbot.settings import Settings, settings
 from qbot.stack import lock, replay, secrets
+from qbot.stack.stack import STATUS_FILE
 
 LOOK_BACK = timedelta(days=14)  # sessions counted for ages: no key may be that old
 _PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
@@ -136,6 +138,8 @@ def _of(name: str, values: Settings, pid: int | None, *, replayed: bool, note: s
     port = _port(values.home) if pid is not None else None
     if port is not None:
         values = values.model_copy(update={"redis_host": "127.0.0.1", "redis_port": port})
+    if pid is not None and (made_up := _made_up(values.home)) is not None:
+        values = values.model_copy(update={"fake_providers": made_up})
     return Installation(name, values, pid, _timeline(values.home) if replayed else None, note)
 
 
@@ -144,6 +148,14 @@ def _port(home: Path) -> int | None:
     file = home / "redis" / "redis.conf"
     found = _PORT.search(file.read_text()) if file.exists() else None
     return int(found[1]) if found else None
+
+
+def _made_up(home: Path) -> bool | None:
+    """Whether the stack that runs here has made-up market data; None while it does not say."""
+    try:
+        return bool(json.loads((home / STATUS_FILE).read_text())["fake_providers"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _timeline(home: Path) -> Timeline | None:

@@ -169,6 +169,7 @@ class Stack:
             self.replay.save()
         body = {
             "pid": os.getpid(),
+            "fake_providers": self.settings.fake_providers,  # may come from the command line, which nobody else sees
             "saved_at_wall": clock.wall_now().isoformat(),
             "processes": [asdict(each) for each in self.health()],
         }

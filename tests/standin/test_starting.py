@@ -14,14 +14,16 @@ from typer.testing import CliRunner, Result
 
 from qbot import cli_fake
 from qbot.cli import app
+from qbot.cli_stop import settings_of
 from qbot.clock import CLOCK_FILE_ENV
+from qbot.console import installation
 from qbot.demo.run import Options, demo_settings
 from qbot.errors import ConfigError
 from qbot.market import at_hand
 from qbot.market.plans import ORDER
 from qbot.settings import ROOT, Settings
-from qbot.stack import environment, programs
-from qbot.stack.stack import Stack
+from qbot.stack import environment, lock, programs, secrets
+from qbot.stack.stack import STATUS_FILE, Stack
 from qbot.standin.addresses import KEY, YAHOO_HOST
 from qbot.standin.running import Running
 from qbot.standin.server import VENDORS
@@ -40,6 +42,11 @@ def fake(home: Path, **more: object) -> Settings:
     return Stack(settings(home, fake_providers=True, fake_providers_port=7_777, **more)).settings
 
 
+def looked_at(home: Path) -> Settings:
+    """As a command has them that looks at this home from outside."""
+    return settings_of(installation.choose(False, home / "no demo", settings(home)))
+
+
 # --- what the processes are given ------------------------------------------------------------------------------------
 
 
@@ -53,6 +60,21 @@ def test_every_process_finds_every_vendor_at_the_stand_in_and_no_real_key(tmp_pa
     assert {env[f"QBOT_{name}_API_KEY"] for name in ("FINNHUB", "TWELVEDATA", "FMP", "MARKETSTACK", "XAI")} == {KEY}
     assert (env["QBOT_FAKE_PROVIDERS"], env["QBOT_EMBEDDED_EXCHANGE"], env["QBOT_YFINANCE"]) == ("true",) * 3
     assert urlsplit(env["QBOT_ALPACA_URL"]).port == 6_390
+
+
+def test_another_command_sees_that_the_one_that_runs_was_started_so(tmp_path: Path) -> None:
+    secrets.with_secrets(settings(tmp_path))
+    stack = Stack(settings(tmp_path, fake_providers=True, fake_providers_port=7_777))
+    stack._save()
+    with lock.held(tmp_path):
+        assert at_hand.plans(looked_at(tmp_path)) != at_hand.plans(Stack(settings(tmp_path)).settings)
+        assert tuple(plan.source for plan in at_hand.plans(looked_at(tmp_path))) == ORDER
+        Stack(settings(tmp_path))._save()
+        assert looked_at(tmp_path).fake_providers is False
+        (tmp_path / STATUS_FILE).write_text("{}")
+        assert looked_at(tmp_path).fake_providers is False
+    stack._save()  # left behind by one that was killed
+    assert looked_at(tmp_path).fake_providers is False
 
 
 def test_then_all_sources_are_at_hand_in_the_replay(tmp_path: Path) -> None:
