@@ -15,6 +15,7 @@ from rich.table import Table
 from qbot import limits
 from qbot.cli_backfill import backfill
 from qbot.cli_fake import fake
+from qbot.cli_split import split
 from qbot.cli_stop import Reached, ask_who_answers, runtime_of, settings_of
 from qbot.console import installation
 from qbot.contract.board import client_of
@@ -37,6 +38,7 @@ NEEDED = (Need.PRICE, Need.BARS)
 console = Console(highlight=False)
 app = typer.Typer(no_args_is_help=True, help="Market data: who is asked for what, and how fresh it can be.")
 app.command("backfill")(backfill)
+app.command("split")(split)
 app.command("fake")(fake)
 
 

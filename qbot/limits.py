@@ -225,10 +225,11 @@ BARS_PRUNED_MAX = 50_000  # of one run, every quarter of an hour; 5,000 tickers 
 BARS_OVERLAP_MINUTES = 60  # twelve bars that are known come again each time: a split shows in them
 BARS_SETTLED_S = 3_600.0  # after the close: late trades are in, and nobody has more bars of the session later
 BARS_NONE_AGAIN_DAYS = 30  # a source that has no bar of a session is asked again then: plans change
-SPLIT_BARS_MIN = 3  # known bars on another scale: fewer may be mistakes
-SPLIT_BARS_SHARE_MIN = 0.8  # of those up to the last of them
+BAR_OF_NOW_S = 300.0  # a bar that ended so lately tells a price of now; in a pass it is one five minutes old at most
+BARS_DRIFT_PCT = Decimal("0.03")  # from the same bar as it is stored, or from the price of now, and it is another price
+BARS_TAIL = 3  # known bars, the newest: where they come as they are stored, those before them were corrected
+SPLIT_BARS_SHARE_MIN = 0.8  # of the known bars: one may be bad, and the split is one all the same
 SPLIT_BARS_TOLERANCE_PCT = 0.02  # around the ratio of a split: the same bar, of another source at most
-SPLIT_LAG_DAYS = 14  # so long a source may not know of a split that another one has told of
 BACKFILL_SHARE = 0.5  # of what is left of a day's or month's quota: the session needs its own
 BACKFILL_WAITS_MAX = 5  # turns under a minute limit, or pauses of a source that fails, for one request
 REPAIR_REQUESTS = 2  # of a pass while the exchange is closed: a night has two hundred passes
@@ -261,7 +262,8 @@ assert NOTIFY_PER_HOUR < NOTIFY_CRITICAL_PER_HOUR
 assert DEVIATION_MEMORY_S >= 16 * DEVIATION_COOLDOWN_S, "where retraining does not help, a month sees four at most"
 assert DATA_RETRY_MAX_S < DATA_RETRY_AFTER_MAX_S <= FETCH_PASS_S * PASS_BUSY_SHARE, "a retry fits into its pass"
 assert BARS_PRUNED_AT_ONCE <= BARS_PRUNED_MAX
-assert BARS_OVERLAP_MINUTES // 5 >= 2 * SPLIT_BARS_MIN, "a thinly traded ticker shows enough bars too"
+assert BARS_OVERLAP_MINUTES // 5 > BARS_TAIL, "a correction can be told from another scale"
+assert BARS_DRIFT_PCT > QUOTE_BAND_PCT, "bars may be minutes older than prices that agree"
 assert QUOTE_MAX_AGE_S >= 3 * FETCH_PASS_S, "a price must survive two late passes"
 assert BAR_MAX_AGE_S >= 3 * 300, "a forecast must survive two late fetches"
 assert MAX_PAYLOAD_BYTES < 512 * 1024 * 1024, "Redis' own limit on a value"

@@ -15,8 +15,8 @@ from sqlalchemy.engine import Connection
 from qbot import alerts, clock
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.market import keeping
-from qbot.market.aggregation import MAX_AGE, Aggregate, Basis, Market, aggregate
-from qbot.market.calendar import Session, last_and_before, sessions_around
+from qbot.market.aggregation import Aggregate, Basis, Market, aggregate
+from qbot.market.calendar import LOOK_BACK, Session, last_and_before, sessions_around
 from qbot.market.carrying import Told
 from qbot.market.limiting import Closed
 from qbot.market.plans import Need
@@ -59,10 +59,6 @@ class Settled:
     failures: dict[str, str] = field(default_factory=dict)
     bars: int = 0
 
-    def young(self, now: datetime) -> dict[str, Decimal]:
-        """The accepted prices that tell something of now, USD."""
-        return {s: one.quote.price_usd for s, one in self.accepted.items() if now - one.quote.at <= MAX_AGE}
-
     @property
     def words(self) -> str:
         """What went wrong, for a human: of each source once."""
@@ -91,7 +87,7 @@ def settle(rt: Runtime, settled: Settled, told: Sequence[Told]) -> None:
     now = rt.market()
     with transaction(rt.engine) as connection:
         _note_quotes(connection, settled, told)
-        _note_bars(connection, settled, told, now, rt.wall())
+        _note_bars(rt, connection, settled, told, now)
         _judge(connection, settled, now, rt.wall())
         _note_facts(connection, told, now)
         _note_sources(rt, connection, settled, told)
@@ -170,20 +166,36 @@ def _note_new(connection: Connection, need: Need, new: Mapping[str, Got], known:
 # --- bars and facts ---------------------------------------------------------------------------------------------------
 
 
-def _note_bars(
-    connection: Connection, settled: Settled, told: Sequence[Told], now: datetime, wall: datetime
-) -> None:  # fmt: skip
+def _note_bars(rt: Runtime, connection: Connection, settled: Settled, told: Sequence[Told], now: datetime) -> None:
     """Bars, with what was stored before a split put right; then the last close is another one too."""
     for one in told:
         if one.ask.need is Need.BARS:
-            kept = keeping.keep(connection, one.bars, one.ask.source, now, wall, settled.trust, settled.young(now))
+            kept = keeping.keep(connection, one.bars, one.ask.source, now, rt.wall(), settled.trust)
             settled.bars += kept.written
             if kept.splits:
                 settled.last_closes = _last_closes(connection, settled.tickers, now)
-            if one.failed is None:
-                refused = one.answer.missing
-                come = [symbol for symbol in one.ask.symbols if symbol not in refused]
+            for symbol, words in kept.doubtful.items():
+                _tell_of_doubt(rt, connection, one.ask.source, symbol, words)
+            if one.failed is None and not one.cut:  # of what is in doubt, or did not come, another source is asked
+                missing = {*one.answer.missing, *kept.doubtful, *_should_have_come(connection, one, now)}
+                come = [symbol for symbol in one.ask.symbols if symbol not in missing]
                 sources.note_got(connection, Need.BARS, dict.fromkeys(sorted(come), Got(now)))
+
+
+def _should_have_come(connection: Connection, one: Told, now: datetime) -> list[str]:
+    """Symbols without a bar in an answer that reaches back into what is known of them."""
+    without = sorted(set(one.ask.symbols) - set(one.bars["symbol"].unique()))
+    return [symbol for symbol, (at, _close) in bars.newest(connection, without).items() if now - at < LOOK_BACK]
+
+
+def _tell_of_doubt(rt: Runtime, connection: Connection, source: str, symbol: str, words: str) -> None:
+    """Without new bars there is no forecast, so that nothing is bought on one: a human may know more."""
+    title, about = f"Bars of {symbol} in doubt", f"bars {source} {symbol}"
+    what = (
+        f"{source}: {words}. They are not used; without bars of another source {symbol} has no forecasts. "
+        f"If it was split: qbot market split {symbol} RATIO"
+    )
+    alerts.alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.WARNING, title, what, symbol, about=about)
 
 
 def _note_facts(connection: Connection, told: Sequence[Told], now: datetime) -> None:

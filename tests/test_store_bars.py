@@ -13,14 +13,16 @@ import pytest
 import sqlalchemy as sa
 
 from qbot import limits, pipeline
-from qbot.errors import StoreUnavailable
+from qbot.errors import QBotError, StoreUnavailable
 from qbot.market import keeping, retention
-from qbot.store import bar_history, bars, hypertables, locks, quotas, tables
+from qbot.store import bar_history, bars, hypertables, locks, quotas, quotes, tables
 from qbot.store.bar_history import Answered, Split
 from qbot.store.engine import transaction
 from qbot.store.quotas import Claim, Period
+from tests.support.commands import run
 from tests.support.exchange import MID_SESSION
 from tests.support.runtime import WALL, World
+from tests.support.values import quote
 
 STEP = timedelta(minutes=5)
 MANY = bars.COPY_ROWS * 2
@@ -115,14 +117,20 @@ def test_what_bars_are_adjusted_for_is_recorded(world: World) -> None:
     assert {row["symbol"]: row["adjustment"] for row in world.rows(tables.bars)} == {"AAPL": "split", "MSFT": "raw"}
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- bars beside those there are --------------------------------------------------------------------------------------
+
+TOMORROW = MID_SESSION + timedelta(days=1)
 
 
 def keep(
-    world: World, rows: pd.DataFrame, source: str = "alpaca", prices: dict[str, Decimal] | None = None
+    world: World, rows: pd.DataFrame, source: str = "alpaca", heard: dict[str, float] | None = None
 ) -> keeping.Kept:
+    """`heard`: what other sources say that AAPL costs now."""
+    told = [quote("AAPL", str(usd), source=name, at=TOMORROW, received_at=WALL) for name, usd in (heard or {}).items()]
     with transaction(world.engine) as connection:
-        return keeping.keep(connection, rows, source, MID_SESSION + timedelta(days=1), WALL, prices=prices)
+        connection.execute(tables.source_quotes.delete())
+        quotes.note(connection, told, {}, TOMORROW)
+        return keeping.keep(connection, rows, source, TOMORROW, WALL)
 
 
 def scaled(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
@@ -131,13 +139,14 @@ def scaled(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("ratio", "kind", "told"), [(4.0, "split", "4"), (0.1, "reverse_split", "0.1")])
-def test_a_split_puts_all_bars_before_it_on_the_new_scale_at_once(
+def test_a_split_that_another_source_bears_out_puts_all_bars_before_it_on_the_new_scale_at_once(
     world: World, ratio: float, kind: str, told: str
 ) -> None:
     old, other = frame("AAPL", walk(60)), frame("MSFT", walk(60))
     keep(world, pd.concat([old, other]))
-    morning = frame("AAPL", [close / ratio for close in walk(3, 2)], MID_SESSION + timedelta(days=1))
-    kept = keep(world, pd.concat([scaled(old.tail(12), ratio), morning, other.tail(12)]))
+    morning = frame("AAPL", [close / ratio for close in walk(3, 2)], TOMORROW)
+    heard = {"finnhub": float(morning["close"].iloc[-1])}
+    kept = keep(world, pd.concat([scaled(old.tail(12), ratio), morning, other.tail(12)]), heard=heard)
     assert kept.splits == (Split("AAPL", morning["ts"].iloc[0].date(), Decimal(told), "alpaca", 60),)
     assert closes(world)[:60] == pytest.approx((old["close"] / ratio).tolist())
     assert closes(world)[60:] == pytest.approx(morning["close"].tolist())
@@ -146,59 +155,92 @@ def test_a_split_puts_all_bars_before_it_on_the_new_scale_at_once(
     assert closes(world, "MSFT") == other["close"].tolist()
     (noted,) = world.rows(tables.corporate_actions)
     assert (noted["kind"], noted["ratio"], noted["bars"], noted["noted_at_wall"]) == (kind, Decimal(told), 60, WALL)
-    assert keep(world, pd.concat([scaled(old.tail(12), ratio), morning])) == keeping.Kept(), "once"
+    assert keep(world, pd.concat([scaled(old.tail(12), ratio), morning]), heard=heard) == keeping.Kept(), "once"
 
 
-@pytest.mark.parametrize(("price", "believed"), [("201", False), ("99", True), (None, True)])
-def test_a_split_that_the_price_of_now_contradicts_is_none_and_changes_nothing(
-    world: World, price: str | None, believed: bool
+@pytest.mark.parametrize("heard", [{}, {"finnhub": 100.0}, {"alpaca": 25.0}, {"finnhub": 25.0, "yfinance": 100.0}])
+def test_of_a_split_that_nobody_else_bears_out_no_bar_is_written_and_none_changed(
+    world: World, heard: dict[str, float]
 ) -> None:
-    old = frame("AAPL", [200.0 + number % 3 for number in range(60)])
+    old, other = frame("AAPL", [100.0 + number % 3 for number in range(60)]), frame("MSFT", walk(60))
     keep(world, old)
-    kept = keep(world, scaled(old.tail(12), 2.0), prices={"AAPL": Decimal(price)} if price else {})
-    assert (len(kept.splits) == 1, kept.doubtful == ()) == (believed, believed)
-    assert closes(world) == pytest.approx((old["close"] / (2.0 if believed else 1.0)).tolist())
-    assert len(world.rows(tables.corporate_actions)) == believed
+    morning = frame("AAPL", [25.0], TOMORROW)
+    kept = keep(world, pd.concat([scaled(old.tail(12), 4.0), morning, other]), heard=heard)
+    assert (kept.written, kept.splits, list(kept.doubtful)) == (60, (), ["AAPL"])
+    assert closes(world) == old["close"].tolist()
+    assert closes(world, "MSFT") == other["close"].tolist()
+    assert world.rows(tables.corporate_actions) == []
+
+
+def test_a_lie_of_a_few_percent_is_never_written_however_often_it_comes(world: World) -> None:
+    old = frame("AAPL", walk(60))
+    keep(world, old)
+    lie = scaled(frame("AAPL", walk(72)).tail(24), 1 / 1.07)
+    for end in range(13, 25):
+        assert list(keep(world, lie.head(end)).doubtful) == ["AAPL"]
+    assert closes(world) == old["close"].tolist()
+    truth = frame("AAPL", walk(72)).tail(24)
+    assert keep(world, truth).written == 12
+    assert closes(world) == walk(72)
+
+
+def test_bars_that_end_far_from_the_price_of_now_are_not_written(world: World) -> None:
+    young = frame("AAPL", walk(12), TOMORROW - 12 * STEP)
+    price = float(young["close"].iloc[-1])
+    assert keep(world, young, heard={"finnhub": price * 1.07}).written == 0
+    assert world.rows(tables.bars) == []
+    assert keep(world, young, heard={"finnhub": price * 1.02}).written == 12
 
 
 def test_a_fall_of_a_third_or_to_a_quarter_overnight_is_no_split(world: World) -> None:
     old = frame("AAPL", walk(60))
     keep(world, old)
     for fall in (0.7, 0.25):
-        morning = frame("AAPL", [close * fall for close in walk(12)], MID_SESSION + timedelta(days=1))
-        assert keep(world, pd.concat([old.tail(12), morning])).splits == ()
-    assert closes(world)[:60] == old["close"].tolist()
+        morning = frame("AAPL", [close * fall for close in walk(12)], TOMORROW)
+        kept = keep(world, pd.concat([old.tail(12), morning]), heard={"finnhub": morning["close"].iloc[0]})
+        assert (kept.splits, kept.doubtful) == ((), {})
+        with world.engine.begin() as connection:
+            connection.execute(tables.bars.delete().where(tables.bars.c.ts >= TOMORROW))
+    assert closes(world) == old["close"].tolist()
     assert world.rows(tables.corporate_actions) == []
 
 
-def test_too_few_known_bars_on_another_scale_are_left_out_until_it_is_clear(world: World) -> None:
-    old = frame("AAPL", walk(60))
-    keep(world, old)
-    morning = frame("AAPL", [25.0], MID_SESSION + timedelta(days=1))
-    kept = keep(world, pd.concat([scaled(old.tail(2), 4.0), morning]))
-    assert (kept.written, kept.splits, kept.doubtful) == (1, (), ("AAPL",))
-    assert closes(world) == [*old["close"].tolist(), 25.0]
-    assert len(keep(world, pd.concat([scaled(old.tail(12), 4.0), morning])).splits) == 1
+def test_a_thin_ticker_of_which_one_known_bar_comes_is_split_all_the_same(world: World) -> None:
+    keep(world, frame("AAPL", walk(60)))
+    morning = frame("AAPL", [walk(60)[-1] / 4] * 3, TOMORROW)
+    kept = keep(world, pd.concat([scaled(frame("AAPL", walk(60)).tail(1), 4.0), morning]), heard={"finnhub": 25.0})
+    assert len(kept.splits) == 1
+    assert closes(world) == pytest.approx([close / 4 for close in walk(60)] + morning["close"].tolist())
 
 
 def test_a_source_that_does_not_know_of_a_split_yet_takes_nothing_back(world: World) -> None:
-    old = frame("AAPL", walk(60))
+    old = frame("AAPL", [100.0] * 60)
     keep(world, old)
-    keep(world, scaled(old.tail(12), 4.0))
-    kept = keep(world, old.tail(12), "yfinance")
-    assert (kept.written, kept.splits, kept.doubtful) == (0, (), ("AAPL",))
-    assert closes(world) == pytest.approx((old["close"] / 4).tolist())
+    keep(world, scaled(old.tail(12), 4.0), heard={"finnhub": 25.0})
+    for heard in ({}, {"finnhub": 25.0}):
+        kept = keep(world, old.tail(12), "yfinance", heard)
+        assert (kept.written, kept.splits, list(kept.doubtful)) == (0, (), ["AAPL"])
+    assert closes(world) == pytest.approx([25.0] * 60)
     assert len(world.rows(tables.corporate_actions)) == 1
 
 
+def test_a_gap_before_newer_bars_is_not_filled_on_another_scale(world: World) -> None:
+    week = frame("AAPL", walk(60))
+    keep(world, pd.concat([week.head(20), week.tail(20)]))
+    kept = keep(world, scaled(week.iloc[8:40], 4.0), heard={"finnhub": walk(60)[39] / 4})
+    assert (kept.written, list(kept.doubtful)) == (0, ["AAPL"])
+    assert len(world.rows(tables.bars)) == 40
+    assert keep(world, week.iloc[8:40]).written == 20
+
+
 def test_two_writers_who_see_the_same_split_rescale_once(world: World) -> None:
-    old = frame("AAPL", walk(60))
+    old = frame("AAPL", [100.0] * 60)
     keep(world, old)
     barrier = threading.Barrier(2)
 
     def see() -> None:
         barrier.wait()
-        keep(world, scaled(old.tail(12), 4.0))
+        keep(world, scaled(old.tail(12), 4.0), heard={"finnhub": 25.0})
 
     threads = [threading.Thread(target=see) for _ in range(2)]
     with transaction(world.engine) as connection:
@@ -209,17 +251,46 @@ def test_two_writers_who_see_the_same_split_rescale_once(world: World) -> None:
         assert all(thread.is_alive() for thread in threads)
     for thread in threads:
         thread.join(20)
-    assert closes(world) == pytest.approx((old["close"] / 4).tolist())
+    assert closes(world) == pytest.approx([25.0] * 60)
     assert len(world.rows(tables.corporate_actions)) == 1
 
 
 def test_bars_that_are_not_adjusted_are_not_rescaled(world: World) -> None:
-    old = frame("AAPL", walk(30))
+    old = frame("AAPL", [100.0] * 30)
     upsert(world, old.head(10), adjustment=bars.RAW)
     keep(world, old.tail(20))
-    keep(world, scaled(old.tail(12), 4.0))
-    assert closes(world)[:10] == old["close"].tolist()[:10]
-    assert closes(world)[10:] == pytest.approx((old["close"] / 4).tolist()[10:])
+    keep(world, scaled(old.tail(12), 4.0), heard={"finnhub": 25.0})
+    assert closes(world) == pytest.approx([100.0] * 10 + [25.0] * 20)
+
+
+def test_a_human_may_tell_of_a_split_and_take_it_back(world: World) -> None:
+    keep(world, frame("AAPL", walk(20)))
+    assert "20 bars of AAPL are on the new scale" in run(world, "market", "split", "aapl", "4", "--yes").output
+    assert closes(world) == pytest.approx([close / 4 for close in walk(20)])
+    (noted,) = world.rows(tables.corporate_actions)
+    assert (noted["source"], noted["ratio"]) == (keeping.HUMAN, Decimal(4))
+    assert run(world, "market", "split", "AAPL", "0.25", typed="y\n").exit_code == 0
+    assert closes(world) == pytest.approx(walk(20))
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("AAPL", "1"), "no ratio of a split"),
+        (("AAPL", "four"), "no ratio of a split"),
+        (("AAPL", "0"), "no ratio of a split"),
+        (("AAPL", "nan"), "no ratio of a split"),
+        (("../x", "4"), "no ticker"),
+        (("MSFT", "4"), "no bars of MSFT"),
+    ],
+)
+def test_what_is_no_split_is_refused_and_nothing_changes(world: World, words: tuple[str, str], why: str) -> None:
+    keep(world, frame("AAPL", walk(20)))
+    with pytest.raises(QBotError, match=why):
+        run(world, "market", "split", *words, "--yes")
+    assert run(world, "market", "split", "AAPL", "4", typed="n\n").exit_code == 1
+    assert closes(world) == walk(20)
+    assert world.rows(tables.corporate_actions) == []
 
 
 # --- what there is, and what was asked for ----------------------------------------------------------------------------

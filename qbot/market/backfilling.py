@@ -6,8 +6,8 @@ The gaps in Postgres are the only list of what is to do: whoever is interrupted 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -24,7 +24,7 @@ from qbot.market.gaps import Ask, Gap, Key, Reach
 from qbot.market.limiting import Closed
 from qbot.market.plans import COUNTED, ORDER, Limit, Plan
 from qbot.market.provider import BarProvider, Fault, ProviderError
-from qbot.store import bar_history, bars
+from qbot.store import bar_history
 from qbot.store.bar_history import Answered, Split
 from qbot.store.engine import transaction
 
@@ -72,21 +72,20 @@ class Wanted:
     since: datetime
     until: datetime
 
-    def calendar(self) -> list[Session]:
-        """The sessions, and some before them."""
-        return sessions_between(self.since - LOOK_BACK, self.until)
+    def calendar(self, now: datetime) -> list[Session]:
+        """The sessions, and some before and after them."""
+        return sessions_between(self.since - LOOK_BACK, max(self.until, min(now, self.until + LOOK_BACK)))
 
 
 @dataclass(frozen=True, slots=True)
 class Within:
     """How much one run may do. `share`: of what is left of counted quotas. `requests`: in all; None: as many as it
-    takes. `waits`: turns that one request may wait for, a minute each. `tails`: known bars are looked at first.
+    takes. `waits`: turns that one request may wait for, a minute each.
     """
 
     share: float = limits.BACKFILL_SHARE
     requests: int | None = None
     waits: int = limits.BACKFILL_WAITS_MAX
-    tails: bool = True
 
 
 @dataclass
@@ -100,7 +99,7 @@ class Filled:
     written: int = 0
     left: list[Gap] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
-    doubtful: set[str] = field(default_factory=set)
+    doubtful: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     told: dict[Key, dict[str, int]] = field(default_factory=dict)
 
@@ -162,7 +161,7 @@ def repair(
     if not ended:
         return Filled()
     wanted = Wanted(tuple(symbols), ended[0][0], ended[-1][1])
-    found = fill(engine, askers, wanted, market, wall, Within(share, requests, 0, tails=False), order=order)
+    found = fill(engine, askers, wanted, market, wall, Within(share, requests, 0), order=order)
     if found.gaps:
         log.info("bars_repaired", gaps=found.gaps, left=len(found.left), requests=found.requests, bars=found.written)
     return found
@@ -184,8 +183,8 @@ class _Run:
 
     def begin(self) -> None:
         """What is missing, by Postgres."""
-        self.calendar = self.wanted.calendar()
-        sessions = [session for session in self.calendar if session[0] >= self.wanted.since]
+        self.calendar = self.wanted.calendar(self.market())
+        sessions = [session for session in self.calendar if self.wanted.since <= session[0] < self.wanted.until]
         since = self.wall() - timedelta(days=limits.BARS_NONE_AGAIN_DAYS)
         self.have: dict[Key, int] = {}
         for some in batches(self.wanted.symbols, SYMBOLS_AT_ONCE):
@@ -199,8 +198,11 @@ class _Run:
 
     def ask(self, asker: Asker) -> None:
         """One source, as long as it answers and its share lasts."""
-        purse, stumbles = self._purse(asker.plan), 0
-        for ask in [*self._tails(asker), *self._asks(asker)]:
+        purse, stumbles, doubted = self._purse(asker.plan), 0, set[str]()
+        for each in self._asks(asker):
+            ask = _without(each, doubted)
+            if ask is None:
+                continue
             if self.spent:
                 return
             if (short := _pay(purse, asker.plan, len(ask.symbols))) is not None:
@@ -217,7 +219,7 @@ class _Run:
                     return
             else:
                 stumbles = 0
-                self._take(asker.name, ask, frame)
+                doubted |= self._take(asker.name, ask, frame)
 
     @property
     def spent(self) -> bool:
@@ -226,16 +228,6 @@ class _Run:
     def _asks(self, asker: Asker) -> list[Ask]:
         mine = [gap for gap in self.found.left if asker.name not in self.found.told.get(gap.key, {})]
         return gaps.asks(mine, self.calendar, asker.reach, self.market())
-
-    def _tails(self, asker: Asker) -> list[Ask]:
-        """Before older bars come, those there are must be on today's scale: the first source that is asked shows it."""
-        if not self.within.tails or self.found.requests:
-            return []
-        newest: dict[str, datetime] = {}
-        for some in batches(sorted({gap.symbol for gap in self.found.left}), SYMBOLS_AT_ONCE):
-            with transaction(self.engine) as connection:
-                newest |= bars.last_starts(connection, some)
-        return gaps.tails(newest, asker.reach, self.market())
 
     def _purse(self, plan: Plan) -> dict[Limit, int]:
         """What this run may use of each counted quota."""
@@ -257,8 +249,8 @@ class _Run:
                 self.pause(min(max(until_s, 1.0), limits.DATA_PACE_WAIT_S))
         return asker.gate.call(len(ask.symbols), question)
 
-    def _take(self, source: str, ask: Ask, frame: pd.DataFrame) -> None:
-        """Write what came, and what is remembered of it, in one transaction."""
+    def _take(self, source: str, ask: Ask, frame: pd.DataFrame) -> set[str]:
+        """Write what came, and what is remembered of it, in one transaction. The symbols whose bars are in doubt."""
         now, wall = self.market(), self.wall()
         keys = _keys(frame, self.calendar)
         counts = Counter(keys)
@@ -270,17 +262,25 @@ class _Run:
         found = self.found
         found.written += kept.written
         found.splits += kept.splits
-        found.doubtful |= set(kept.doubtful)
+        found.doubtful |= kept.doubtful
         for gap in answers:
             found.told.setdefault(gap.key, {})[source] = counts[gap.key]
-        filled = {gap.key for gap in answers if counts[gap.key]}
+        filled = {gap.key: counts[gap.key] for gap in answers if counts[gap.key]}
+        self.have |= filled
         found.left = [gap for gap in found.left if gap.key not in filled]
+        return set(kept.doubtful)
 
     def _wished(self, ask: Ask, keys: Sequence[Key | None]) -> list[bool]:
-        """Which bars of an answer are written: of the gaps, and of sessions that are known. The hour before a gap is
-        there to be compared: no session shall begin with it."""
+        """Which bars of an answer count: of the gaps, and of sessions that are known. The hours around a gap are there
+        to be compared: no session shall begin with one."""
         wished = {gap.key for gap in ask.gaps}
-        return [not wished or key in wished or (key is not None and key in self.have) for key in keys]
+        return [key in wished or (key is not None and key in self.have) for key in keys]
+
+
+def _without(ask: Ask, symbols: Collection[str]) -> Ask | None:
+    """Older bars of a symbol whose newer ones are in doubt would lie beside none by which they can be judged."""
+    left = tuple(symbol for symbol in ask.symbols if symbol not in symbols)
+    return replace(ask, symbols=left, gaps=tuple(gap for gap in ask.gaps if gap.symbol in left)) if left else None
 
 
 def _pay(purse: dict[Limit, int], plan: Plan, symbols: int) -> Limit | None:
@@ -313,7 +313,7 @@ def why_not(gap: Gap, askers: Sequence[Asker], found: Filled, now: datetime) -> 
         elif asker.name in found.told.get(gap.key, {}):
             reason = "has no bars"
         elif gap.symbol in found.doubtful:
-            reason = "its bars are on another scale than those there are"
+            reason = found.doubtful[gap.symbol]
         else:
             reason = found.why.get(asker.name, "not asked")
         reasons.append(f"{asker.name}: {reason}")

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
 from typing import TypeVar
 
 import pandas as pd
@@ -33,7 +32,10 @@ NEWS_BACK = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Told:
-    """What one request brought. `failed`: why nothing came, or nothing more; `bars`: as far as they were asked for."""
+    """What one request brought. `failed`: why nothing came, or nothing more; `bars`: as far as they were asked for.
+
+    `cut`: of a long history there is more; the next pass goes on with it.
+    """
 
     ask: Ask
     answer: Answer = field(default_factory=lambda: Answer({}))
@@ -41,6 +43,7 @@ class Told:
     fundamentals: tuple[Fundamentals, ...] = ()
     news: Mapping[str, tuple[News, ...]] = field(default_factory=dict)
     failed: ProviderError | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,10 @@ def _bars(feed: Feed, ask: Ask, when: When) -> Told:
     assert feed.bars is not None
     if isinstance(feed.bars, Yahoo) and Need.PRICE in ask.brings:
         return _chart(feed, feed.bars, ask, when)
-    source, found = feed.bars, Told(ask)
-    pieces = _pieces(Asker(feed.plan, source, feed.gate).reach, ask, when)
-    for start, end, symbols in islice(pieces, limits.BARS_REQUESTS_MAX):
+    source = feed.bars
+    pieces = list(_pieces(Asker(feed.plan, source, feed.gate).reach, ask, when))
+    found = Told(ask, cut=len(pieces) > limits.BARS_REQUESTS_MAX)
+    for start, end, symbols in pieces[: limits.BARS_REQUESTS_MAX]:
         try:
             frame = _asked(feed, when, len(symbols), lambda: source.bars(symbols, start, end))  # noqa: B023 — at once
         except ProviderError as error:

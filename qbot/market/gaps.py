@@ -51,12 +51,12 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request, and the gaps it may fill; without any it only looks whether bars are still what they were."""
+    """One request, and the gaps it may fill."""
 
     symbols: tuple[str, ...]
     start: datetime
     end: datetime
-    gaps: tuple[Gap, ...] = ()
+    gaps: tuple[Gap, ...]
 
 
 def expected(session: Session, now: datetime) -> int:
@@ -86,19 +86,21 @@ def missing(
 
 
 def asks(gaps: Sequence[Gap], calendar: Sequence[Session], reach: Reach, now: datetime) -> list[Ask]:
-    """The requests for these gaps, newest first. Each begins a little before, in bars that should be known: a split
-    since then shows there. `calendar`: all sessions, some days more than those of the gaps.
+    """The requests for these gaps, newest first. Each begins a little before and ends a little after, in bars that
+    should be known: another scale shows there. `calendar`: all sessions, some days more than those of the gaps.
     """
     earliest = reach.first(now)
     within = [gap for gap in gaps if earliest is None or gap.session[0] >= earliest]
     by_session: defaultdict[Session, list[Gap]] = defaultdict(list)
     for gap in within:
         by_session[gap.session].append(gap)
-    places = {session: place for place, session in enumerate(sorted(calendar))}
-    begins = {session: _before(session, sorted(calendar), places) for session in by_session}
+    ordered = sorted(calendar)
+    places = {session: place for place, session in enumerate(ordered)}
+    begins = {session: _before(session, ordered, places) for session in by_session}
+    ends = {session: _after(session, ordered, places) for session in by_session}
     per_call, sessions_max = _shape(reach, len({gap.symbol for gap in within}))
     found = []
-    for window in _windows(sorted(by_session, reverse=True), places, begins, sessions_max, reach.days):
+    for window in _windows(sorted(by_session, reverse=True), places, begins, ends, sessions_max, reach.days):
         of_symbol: defaultdict[str, list[Gap]] = defaultdict(list)
         for session in window:
             for gap in by_session[session]:
@@ -108,25 +110,8 @@ def asks(gaps: Sequence[Gap], calendar: Sequence[Session], reach: Reach, now: da
             some = tuple(names[first : first + per_call])
             inside = tuple(gap for symbol in some for gap in of_symbol[symbol])
             start = min(begins[gap.session] for gap in inside)
-            end = min(now, max(gap.session[1] for gap in inside))
+            end = min(now, max(ends[gap.session] for gap in inside))
             found.append(Ask(some, start if earliest is None else max(start, earliest), end, inside))
-    return found
-
-
-def tails(newest: Mapping[str, datetime], reach: Reach, now: datetime) -> list[Ask]:
-    """Requests for the last hour of what is known of each symbol: they fill nothing, and show a split since then."""
-    earliest = reach.first(now)
-    by_day: defaultdict[object, dict[str, datetime]] = defaultdict(dict)
-    for symbol, last in newest.items():
-        if earliest is None or last - OVERLAP >= earliest:
-            by_day[last.date()][symbol] = last
-    found = []
-    for lasts in by_day.values():
-        names = list(lasts)
-        for first in range(0, len(names), reach.symbols):
-            some = names[first : first + reach.symbols]
-            begin, end = min(lasts[name] for name in some), max(lasts[name] for name in some)
-            found.append(Ask(tuple(some), begin - OVERLAP, end + LENGTH))
     return found
 
 
@@ -136,6 +121,12 @@ def _before(session: Session, ordered: Sequence[Session], places: Mapping[Sessio
     return ordered[place - 1][1] - OVERLAP if place else session[0]
 
 
+def _after(session: Session, ordered: Sequence[Session], places: Mapping[Session, int]) -> datetime:
+    """So long after the begin of the session after that its first bars come too."""
+    place = places.get(session, len(ordered))
+    return ordered[place + 1][0] + OVERLAP if place + 1 < len(ordered) else session[1]
+
+
 def _shape(reach: Reach, symbols: int) -> tuple[int, int]:
     """How many symbols and how many sessions a request may have, so that its answer is no longer than one page."""
     per_call = max(1, min(reach.symbols, symbols))
@@ -143,13 +134,14 @@ def _shape(reach: Reach, symbols: int) -> tuple[int, int]:
         return per_call, reach.days
     cells = max(1, reach.bars // DAY_BARS_MAX)
     per_call = min(per_call, cells)
-    return per_call, max(1, cells // per_call - 1)  # but one for the bars before
+    return per_call, max(1, cells // per_call - 1)  # but one for the bars before and after
 
 
 def _windows(
     newest_first: Sequence[Session],
     places: Mapping[Session, int],
     begins: Mapping[Session, datetime],
+    ends: Mapping[Session, datetime],
     sessions_max: int,
     days_max: int,
 ) -> Iterator[list[Session]]:
@@ -158,7 +150,7 @@ def _windows(
     for session in newest_first:
         if window:
             count = places[window[0]] - places[session] + 1
-            if count > sessions_max or window[0][1] - begins[session] > timedelta(days=days_max):
+            if count > sessions_max or ends[window[0]] - begins[session] > timedelta(days=days_max):
                 yield window
                 window = []
         window.append(session)

@@ -1,36 +1,41 @@
-"""Bars that came, into the store: what is on another scale since a split is put right first, in one transaction."""
+"""Bars that came, into the store: judged first, and what is on another scale since a split put right, all at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import structlog
 from sqlalchemy.engine import Connection
 
 from qbot import limits
 from qbot.clock import NEW_YORK
-from qbot.market import split_watch
+from qbot.errors import DataUnavailable
+from qbot.market.bar_check import Heard, Judged, Outcome, Overlap, judge
 from qbot.market.plans import ORDER
-from qbot.store import bar_history, bars, locks
+from qbot.store import bar_history, bars, locks, quotes
 from qbot.store.bar_history import Split
+from qbot.types import BAR_MINUTES
 
 log = structlog.get_logger(__name__)
+MAX_AGE = timedelta(seconds=limits.QUOTE_MAX_AGE_S)
+SKEW = timedelta(seconds=limits.CLOCK_SKEW_S)
+OF_NOW = timedelta(minutes=BAR_MINUTES, seconds=limits.BAR_OF_NOW_S)
+HUMAN = "human"
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`written`: bars that are new or changed. `doubtful`: symbols of which bars were left out, since they are on
-    another scale than those there are and it is not clear why.
-    """
+    """`written`: bars that are new or changed. `doubtful`: symbols of which no bar was written, and why."""
 
     written: int = 0
     splits: tuple[Split, ...] = ()
-    doubtful: tuple[str, ...] = ()
+    doubtful: Mapping[str, str] = field(default_factory=dict)
 
 
 def keep(
@@ -40,37 +45,29 @@ def keep(
     now: datetime,
     wall: datetime,
     order: Sequence[str] = ORDER,
-    prices: Mapping[str, Decimal] | None = None,
 ) -> Kept:
     """Write bars of one source, as `bars.upsert` does. A bar of a source that stands before it in `order` stays.
 
-    `prices`: what tickers cost now by all sources, USD: a split that they contradict is none.
-
-    Where they overlap with bars there are and show a split, those of the symbol are rescaled and the split is noted.
-    One writer at a time: no two see the same split.
+    Each symbol's bars are judged beside those there are and beside the prices of now, see `bar_check`: all of them are
+    written, or none. After a split those there are become what they would be now, and it is noted. One writer at a
+    time: no two see the same split.
     """
     locks.within(connection, locks.BARS)
     if frame.empty:
         return Kept()
-    splits, doubtful = [], []
-    for symbol, seen in _seen(connection, frame).items():
-        contradicted = prices is not None and symbol in prices and _contradicts(prices[symbol], frame, symbol, seen)
-        if not seen.sure or contradicted or _behind(connection, symbol, seen):
-            frame = frame[(frame["symbol"] != symbol) | (frame["ts"] > seen.until)]
-            doubtful.append(symbol)
-            log.warning("bars_on_another_scale", symbol=symbol, source=source, ratio=f"{seen.ratio:.4g}")
-            continue
-        changed = bars.rescale(connection, symbol, seen.until, seen.ratio)
-        ex_day = (seen.after or now).astimezone(NEW_YORK).date()
-        split = Split(symbol, ex_day, seen.ratio, source, changed)
-        bar_history.note_split(connection, split, now, wall)
-        splits.append(split)
-        log.warning(
-            "split", symbol=symbol, kind=split.kind, ratio=f"{seen.ratio:.4g}", ex_day=ex_day, source=source,
-            bars=changed,
-        )  # fmt: skip
+    splits, doubtful = [], {}
+    for symbol, part, judged in _judged(connection, frame, source, now):
+        if judged.outcome is Outcome.DOUBTFUL:
+            doubtful[symbol] = judged.words
+            log.warning("bars_in_doubt", symbol=symbol, source=source, why=judged.words)
+        elif judged.outcome is Outcome.SPLIT:
+            assert judged.ratio is not None
+            splits.append(_rescale(connection, symbol, judged.ratio, source, _ex_day(connection, symbol, part, now)))
+            bar_history.note_split(connection, splits[-1], now, wall)
+    if doubtful:
+        frame = frame[~frame["symbol"].isin(list(doubtful))]
     written = bars.upsert(connection, frame, source, keeps=better(source, order))
-    return Kept(written, tuple(splits), tuple(doubtful))
+    return Kept(written, tuple(splits), doubtful)
 
 
 def better(source: str, order: Sequence[str] = ORDER) -> tuple[str, ...]:
@@ -78,30 +75,75 @@ def better(source: str, order: Sequence[str] = ORDER) -> tuple[str, ...]:
     return tuple(order[: order.index(source)]) if source in order else ()
 
 
-def _seen(connection: Connection, frame: pd.DataFrame) -> dict[str, split_watch.Seen]:
-    end = frame["ts"].max() + pd.Timedelta(microseconds=1)
-    symbols = [str(symbol) for symbol in frame["symbol"].unique()]
-    stored = bars.closes(connection, symbols, frame["ts"].min().to_pydatetime(), end.to_pydatetime())
-    found = {}
-    for symbol in split_watch.changed(stored, frame):
-        part = frame[frame["symbol"] == symbol].drop_duplicates("ts", keep="last")
-        seen = split_watch.seen(stored[stored["symbol"] == symbol], part)
-        if seen is not None:
-            found[symbol] = seen
-    return found
+def by_hand(connection: Connection, symbol: str, ratio: Decimal, now: datetime, wall: datetime) -> Split:
+    """A split that a human has told of, of `ratio` new shares for an old one. Raises DataUnavailable without bars."""
+    locks.within(connection, locks.BARS)
+    if not bars.newest(connection, [symbol]):
+        raise DataUnavailable(f"there are no bars of {symbol}")
+    split = _rescale(connection, symbol, ratio, HUMAN, now)
+    bar_history.note_split(connection, split, now, wall)
+    return split
 
 
-def _contradicts(price: Decimal, frame: pd.DataFrame, symbol: str, seen: split_watch.Seen) -> bool:
-    """Whether a price of now is nearer to the scale of the bars there are than to that of those that came."""
-    came = float(frame.loc[frame["symbol"] == symbol].sort_values("ts")["close"].iloc[-1])
-    known = came * float(seen.ratio)
-    return abs(math.log(float(price) / known)) < abs(math.log(float(price) / came))
+def _rescale(connection: Connection, symbol: str, ratio: Decimal, source: str, first: datetime) -> Split:
+    changed = bars.rescale(connection, symbol, ratio)
+    split = Split(symbol, first.astimezone(NEW_YORK).date(), ratio, source, changed)
+    log.warning(
+        "split", symbol=symbol, kind=split.kind, ratio=f"{ratio:.4g}", ex_day=split.ex_day, source=source, bars=changed,
+    )  # fmt: skip
+    return split
 
 
-def _behind(connection: Connection, symbol: str, seen: split_watch.Seen) -> bool:
-    """Whether the source only does not know yet of a split that another one has told of."""
-    return any(
-        abs(split.ratio * seen.ratio - 1) < limits.SPLIT_BARS_TOLERANCE_PCT
-        and abs((seen.until.date() - split.ex_day).days) <= limits.SPLIT_LAG_DAYS
-        for split in bar_history.splits(connection, [symbol])
-    )
+def _ex_day(connection: Connection, symbol: str, part: pd.DataFrame, now: datetime) -> datetime:
+    """When the new shares came: at the first bar that is new, else now."""
+    newest, _close = bars.newest(connection, [symbol])[symbol]
+    later = part["ts"][part["ts"] > newest]
+    return later.min().to_pydatetime() if len(later) else now
+
+
+def _judged(
+    connection: Connection, frame: pd.DataFrame, source: str, now: datetime
+) -> Iterator[tuple[str, pd.DataFrame, Judged]]:
+    once = frame.astype({"symbol": str}).drop_duplicates(["symbol", "ts"], keep="last").sort_values("ts")
+    symbols = once["symbol"].unique().tolist()
+    first, last = once["ts"].iloc[0].to_pydatetime(), once["ts"].iloc[-1].to_pydatetime()
+    stored = bars.closes(connection, symbols, first, last + timedelta(microseconds=1))
+    newest, heard = bars.newest(connection, symbols), _heard(connection, symbols, source, now)
+    both = stored.merge(once[["symbol", "ts", "close"]], on=["symbol", "ts"], suffixes=("_known", "_came"))
+    overlaps = {str(symbol): part for symbol, part in both.sort_values("ts").groupby("symbol")}
+    for symbol, part in once.groupby("symbol"):
+        yield (
+            str(symbol),
+            part,
+            _judge(part, overlaps.get(str(symbol)), newest.get(str(symbol)), heard(str(symbol)), now),
+        )
+
+
+def _judge(
+    part: pd.DataFrame,
+    both: pd.DataFrame | None,
+    newest: tuple[datetime, float] | None,
+    heard: Heard,
+    now: datetime,
+) -> Judged:
+    began, close = part["ts"].iloc[-1].to_pydatetime(), float(part["close"].iloc[-1])
+    before_usd = newest[1] if newest is not None and newest[0] < part["ts"].iloc[0] else None
+    overlap = Overlap(np.empty(0), np.empty(0))
+    if both is not None and newest is not None:
+        to_newest = newest[0] <= both["ts"].iloc[-1].to_pydatetime()
+        overlap = Overlap(both["close_known"].to_numpy(float), both["close_came"].to_numpy(float), to_newest)
+    return judge(overlap, close, heard, of_now=now - began <= OF_NOW, before_usd=before_usd)
+
+
+def _heard(connection: Connection, symbols: Sequence[str], source: str, now: datetime) -> Callable[[str], Heard]:
+    """What is known of the prices of now."""
+    since, until = now - MAX_AGE, now + SKEW
+    accepted = quotes.accepted(connection, symbols)
+    young = {s: float(one.quote.price_usd) for s, one in accepted.items() if since <= one.quote.at <= until}
+    told = quotes.told(connection, symbols, since, until)
+
+    def of(symbol: str) -> Heard:
+        others = [float(price) for name, price in told.get(symbol, {}).items() if name != source]
+        return Heard(young.get(symbol), [price for price in others if 0.0 < price < math.inf])
+
+    return of

@@ -113,12 +113,12 @@ def load(connection: Connection, symbols: Sequence[str], since: datetime, until:
     return frame.astype({"source": "category"})
 
 
-def rescale(connection: Connection, symbol: str, until: datetime, ratio: Decimal) -> int:
-    """Put the bars of a symbol up to `until` (counted) on the scale after a split; how many there were.
+def rescale(connection: Connection, symbol: str, ratio: Decimal) -> int:
+    """Put all bars of a symbol on the scale after a split; how many there were.
 
     `ratio`: new shares for an old one. Those that are not adjusted stay as they are.
     """
-    old = sa.and_(bars.c.symbol == symbol, bars.c.ts <= until, bars.c.adjustment == SPLIT)
+    old = sa.and_(bars.c.symbol == symbol, bars.c.adjustment == SPLIT)
     prices = {name: bars.c[name] / float(ratio) for name in ("open", "high", "low", "close")}
     change = bars.update().where(old).values(**prices, volume=bars.c.volume * float(ratio))
     return connection.execute(change).rowcount
@@ -141,8 +141,14 @@ def closes(connection: Connection, symbols: Sequence[str], since: datetime, unti
 
 def last_starts(connection: Connection, symbols: Sequence[str]) -> dict[str, datetime]:
     """The start of the newest bar of each symbol that has any."""
-    newest = sa.select(bars.c.symbol, sa.func.max(bars.c.ts)).where(bars.c.symbol.in_(list(symbols)))
-    return dict(connection.execute(newest.group_by(bars.c.symbol)).all())
+    return {symbol: ts for symbol, (ts, _close) in newest(connection, symbols).items()}
+
+
+def newest(connection: Connection, symbols: Sequence[str]) -> dict[str, tuple[datetime, float]]:
+    """Start and close of the newest bar of each symbol that has any."""
+    last = sa.select(bars.c.symbol, bars.c.ts, bars.c.close).where(bars.c.symbol.in_(list(symbols)))
+    last = last.ext(distinct_on(bars.c.symbol)).order_by(bars.c.symbol, bars.c.ts.desc())
+    return {symbol: (ts, close) for symbol, ts, close in connection.execute(last)}
 
 
 def fresh(connection: Connection, symbols: Sequence[str], since: datetime) -> set[str]:
@@ -163,9 +169,7 @@ def days(connection: Connection, symbols: Sequence[str], today: Span, before: Sp
 
 def newest_closes(connection: Connection, symbols: Sequence[str]) -> dict[str, float]:
     """The close of the newest bar of each symbol that has any."""
-    newest = sa.select(bars.c.symbol, bars.c.close).where(bars.c.symbol.in_(list(symbols)))
-    newest = newest.ext(distinct_on(bars.c.symbol)).order_by(bars.c.symbol, bars.c.ts.desc())
-    return dict(connection.execute(newest).all())
+    return {symbol: close for symbol, (_ts, close) in newest(connection, symbols).items()}
 
 
 def closes_at(connection: Connection, symbols: Sequence[str], close: datetime, wall: datetime) -> list[Quote]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -81,6 +82,18 @@ def of_pass(connection: Connection, pass_at: datetime) -> list[Quote]:
     """What sources told in one pass."""
     found = connection.execute(source_quotes.select().where(source_quotes.c.pass_at == pass_at)).mappings()
     return [_quote(row) for row in found]
+
+
+def told(
+    connection: Connection, symbols: Collection[str], since: datetime, until: datetime
+) -> dict[str, dict[str, Decimal]]:
+    """What each source said last of the price of a symbol, USD, used or not, where it is stamped in that time."""
+    here = source_quotes.c
+    query = sa.select(here.symbol, here.source, here.price_usd).where(here.symbol.in_(list(symbols)))
+    found: dict[str, dict[str, Decimal]] = {}
+    for symbol, source, price in connection.execute(query.where(here.at >= since, here.at <= until)):
+        found.setdefault(symbol, {})[source] = price
+    return found
 
 
 def days(connection: Connection, symbols: Collection[str], since: datetime) -> dict[str, list[tuple[str, Day]]]:

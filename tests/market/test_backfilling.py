@@ -20,12 +20,13 @@ from qbot.contract.board import client_of
 from qbot.market import backfilling, providers
 from qbot.market.backfilling import Asker, Filled, Wanted, Within
 from qbot.market.calendar import sessions_between
+from qbot.market.gaps import OVERLAP
 from qbot.market.limiting import Closed, Gate
 from qbot.market.plans import ALPACA, TWELVEDATA, YFINANCE, Limit, Plan, Span, Unit
 from qbot.market.provider import Fault, ProviderError
 from qbot.market.providers import Sources
 from qbot.runtime import Runtime
-from qbot.store import tables
+from qbot.store import bars, tables
 from tests.support.bar_sources import BarSource, session_bars
 from tests.support.runtime import World
 
@@ -85,7 +86,9 @@ def test_only_what_is_missing_is_asked_for(world: World) -> None:
     source = BarSource("alpaca", both())
     found = fill(world, asker(source))
     assert (found.gaps, found.written, stored(world)) == (1, 78, 8 * 78 * 2)
-    assert [symbols for symbols, _, _ in source.asked] == [("MSFT",), ("MSFT",)], "its last hour, then the session"
+    ((symbols, start, end),) = source.asked
+    assert symbols == ("MSFT",)
+    assert (start, end) == (SESSIONS[2][1] - OVERLAP, SESSIONS[4][0] + OVERLAP), "with what is known on both sides"
 
 
 def test_sessions_with_holes_are_not_asked_for_again_and_no_other_volume_is_mixed_in(world: World) -> None:
@@ -212,17 +215,45 @@ def after_split(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
     return rows.assign(**{name: rows[name] / ratio for name in prices}, volume=rows["volume"] * ratio)
 
 
+def stored_closes(world: World) -> list[float]:
+    return [row["close"] for row in world.rows(tables.bars)]
+
+
 @pytest.mark.parametrize("ratio", [4.0, 0.1])
-def test_bars_from_before_a_split_and_after_it_end_on_one_scale(world: World, ratio: float) -> None:
-    old = Wanted(("AAPL",), SESSIONS[2][0], SESSIONS[4][1])
-    backfilling.fill(world.engine, [asker(BarSource("alpaca", both()))], old, lambda: old.until, lambda: old.until)
-    assert stored(world) == 3 * 78
-    new = after_split(both(), ratio)
-    found = fill(world, asker(BarSource("alpaca", new)), wanted=replace(WANTED, symbols=("AAPL",)))
-    assert [float(split.ratio) for split in found.splits] == [pytest.approx(ratio)]
-    rows = world.rows(tables.bars)
-    assert [row["close"] for row in rows] == pytest.approx(new[new["symbol"] == "AAPL"]["close"].tolist())
-    assert len(world.rows(tables.corporate_actions)) == 1
+@pytest.mark.parametrize("side", ["before", "after", "between"])
+def test_bars_on_another_scale_than_their_neighbours_are_left_out_and_asked_for_again(
+    world: World, ratio: float, side: str
+) -> None:
+    known = {"before": [*SESSIONS[3:]], "after": [*SESSIONS[:5]], "between": [*SESSIONS[:2], *SESSIONS[5:]]}[side]
+    rows = session_bars("AAPL", known)
+    with world.engine.begin() as connection:
+        bars.upsert(connection, rows, "alpaca")
+    wanted = replace(WANTED, symbols=("AAPL",))
+    found = fill(world, asker(BarSource("alpaca", after_split(both(), ratio))), wanted=wanted)
+    assert (found.written, found.splits, list(found.doubtful)) == (0, [], ["AAPL"])
+    assert len(found.left) == 8 - len(known)
+    nobody_else = backfilling.why_not(found.left[0], [asker(BarSource("alpaca", NOTHING))], found, NOW)
+    assert "nobody else tells a price of now on the new scale" in nobody_else
+    assert stored_closes(world) == rows["close"].tolist()
+    again = fill(world, asker(BarSource("alpaca", both())), wanted=wanted)
+    assert again.left == []
+    assert stored_closes(world) == session_bars("AAPL", SESSIONS)["close"].tolist()
+
+
+def test_bars_of_years_are_judged_beside_those_that_came_just_before(world: World) -> None:
+    wanted = replace(WANTED, symbols=("AAPL",), since=NOW - timedelta(days=200))
+    truth = session_bars("AAPL", wanted.calendar(NOW))
+
+    def lie_from_the_second_request_on() -> None:
+        if len(source.asked) == 1:
+            source.had = after_split(truth, 2.0)
+
+    source = BarSource("alpaca", truth, before=lie_from_the_second_request_on)
+    found = fill(world, asker(source), wanted=wanted)
+    assert (len(source.asked) > 1, list(found.doubtful)) == (True, ["AAPL"])
+    assert 0 < stored(world) == found.written
+    assert set(stored_closes(world)) <= set(truth["close"])
+    assert fill(world, asker(BarSource("alpaca", truth)), wanted=wanted).left == []
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

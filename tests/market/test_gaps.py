@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
-import numpy as np
-import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbot import limits
-from qbot.market import gaps, split_watch
+from qbot.market import gaps
 from qbot.market.calendar import Session, sessions_between
 from qbot.market.gaps import DAY_BARS_MAX, OVERLAP, Gap, Reach
 
@@ -105,73 +100,10 @@ def test_every_gap_is_asked_for_once_within_what_the_source_takes(
         assert 1 <= len(ask.symbols) <= symbols
         assert ask.end - ask.start <= timedelta(days=days) or len({gap.session for gap in ask.gaps}) == 1
         assert all(ask.start < gap.session[0] and gap.session[1] <= ask.end for gap in ask.gaps)
-        spanned = [one for one in CALENDAR if one[1] > ask.start and one[0] < ask.end]
+        last = max(gap.session for gap in ask.gaps)
+        if last != CALENDAR[-1]:
+            assert ask.end == min(NOW, CALENDAR[CALENDAR.index(last) + 1][0] + OVERLAP), "the first bars after it"
+        spanned = [one for one in CALENDAR if one[0] >= ask.start and one[1] <= ask.end]
         if bars is not None and len({gap.session for gap in ask.gaps}) > 1:
-            assert len(spanned) * len(ask.symbols) * DAY_BARS_MAX <= bars
-
-
-def test_the_last_hour_of_what_is_known_is_looked_at_again_by_day() -> None:
-    day = LAST[1] - timedelta(minutes=5)
-    newest = {"A": day, "B": day - timedelta(minutes=10), "C": day - timedelta(days=30)}
-    found = gaps.tails(newest, ANYONE, NOW)
-    assert [(ask.symbols, ask.start, ask.gaps) for ask in found] == [
-        (("A", "B"), newest["B"] - OVERLAP, ()), (("C",), newest["C"] - OVERLAP, ()),
-    ]  # fmt: skip
-    assert gaps.tails(newest, Reach(1, 59, back_days=10), NOW)[-1].symbols == ("B",)
-
-
-# --- splits -----------------------------------------------------------------------------------------------------------
-
-
-def bars_of(closes: list[float], first: int = 0) -> pd.DataFrame:
-    stamps = [LAST[0] + timedelta(minutes=5 * (first + n)) for n in range(len(closes))]
-    return pd.DataFrame({"ts": pd.to_datetime(stamps, utc=True), "close": closes})
-
-
-WALK = list(100.0 + np.cumsum(np.sin(np.arange(12))))
-
-
-@pytest.mark.parametrize(("ratio", "told"), [(4.0, Decimal(4)), (0.1, 1 / Decimal(10)), (1.5, Decimal("1.5"))])
-def test_known_bars_that_come_on_another_scale_are_a_split(ratio: float, told: Decimal) -> None:
-    fresh = bars_of([round(close / ratio, 2) for close in WALK] + [30.0])
-    found = split_watch.seen(bars_of(WALK), fresh)
-    assert found is not None
-    assert (found.ratio, found.sure) == (told, True)
-    assert found.until == bars_of(WALK)["ts"].iloc[-1]
-    assert found.after == fresh["ts"].iloc[-1]
-
-
-@pytest.mark.parametrize("fall", [0.7, 0.5, 0.25, 3.0])
-def test_a_price_that_falls_is_no_split_however_far(fall: float) -> None:
-    fresh = bars_of([*WALK, *(close * fall for close in WALK)])
-    assert split_watch.seen(bars_of(WALK), fresh) is None
-
-
-def test_a_correction_of_a_few_bars_or_of_another_size_is_no_split() -> None:
-    corrected = [*WALK[:8], *(close / 4 for close in WALK[8:])]
-    assert split_watch.seen(bars_of(WALK), bars_of(corrected)) is None
-    assert split_watch.seen(bars_of(WALK), bars_of([close / 1.28 for close in WALK])) is None
-    assert split_watch.seen(bars_of(WALK), bars_of([close * 1.01 for close in WALK])) is None
-
-
-def test_one_bad_bar_does_not_hide_a_split_and_too_few_bars_are_not_sure() -> None:
-    fresh = [close / 4 for close in WALK]
-    fresh[5] = 999.0
-    found = split_watch.seen(bars_of(WALK), bars_of(fresh))
-    assert found is not None and found.sure
-    few = split_watch.seen(bars_of(WALK[:2]), bars_of(fresh[:2]))
-    assert few is not None and not few.sure
-    assert limits.SPLIT_BARS_MIN == 3
-
-
-def test_a_split_within_the_bars_at_hand_ends_where_they_agree_again() -> None:
-    stored = bars_of([*WALK, *(close / 4 for close in WALK)])
-    found = split_watch.seen(stored, bars_of([close / 4 for close in WALK] * 2))
-    assert found is not None
-    assert found.until == stored["ts"].iloc[len(WALK) - 1]
-    assert found.after == stored["ts"].iloc[len(WALK)]
-
-
-def test_bars_that_do_not_overlap_tell_nothing() -> None:
-    assert split_watch.seen(bars_of(WALK), bars_of([close / 4 for close in WALK], first=20)) is None
-    assert split_watch.seen(bars_of([]), bars_of(WALK)) is None
+            around = DAY_BARS_MAX  # the evening before and the morning after, an hour of each session with them
+            assert (len(spanned) * DAY_BARS_MAX + around) * len(ask.symbols) <= bars
