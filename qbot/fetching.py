@@ -49,6 +49,7 @@ class _Running:
     until_s: float  # of the monotonic clock
     settled: settling.Settled
     asked: list[Ask] = field(default_factory=list)
+    held: list[Told] = field(default_factory=list)  # bars, until the prices are there by which they are judged
 
     @property
     def left_s(self) -> float:
@@ -76,12 +77,12 @@ def fetch(
         while carriers.asked and running.left_s > 0:
             told = carriers.come(min(running.left_s, limits.DATA_SETTLE_EVERY_S))
             if told:
-                _settle(running, told, show)
+                _settle(running, told, carriers.asked, show)
                 _send(running, carriers)
     finally:
         late = list(carriers.give_up())
-    if late:
-        _settle(running, late, show)
+    if late or running.held:
+        _settle(running, late, (), show)
     _check(running)
     return running.settled
 
@@ -112,7 +113,7 @@ def _time_s() -> float:
 
 def _send(running: _Running, carriers: Carriers) -> None:
     """Ask for what is due and not on its way. For a close only once the bars are there: the last of them may be it."""
-    asks = _plan(running, carriers.asked).asks
+    asks = _plan(running, [*carriers.asked, *(one.ask for one in running.held)]).asks
     if any(ask.need is Need.BARS for ask in asks):
         asks = tuple(ask for ask in asks if ask.need is not Need.CLOSE)
     running.asked += asks
@@ -164,8 +165,12 @@ def _carry(running: _Running, ask: Ask, begin: Callable[[], None]) -> Told:
     return carry_out(running.feeds[ask.source], ask, When(now, running.rt.wall, starts, begin))
 
 
-def _settle(running: _Running, told: Sequence[Told], show: Callable[[], None]) -> None:
-    settling.settle(running.rt, running.settled, told)
+def _settle(running: _Running, told: Sequence[Told], on_its_way: Sequence[Ask], show: Callable[[], None]) -> None:
+    running.held += [one for one in told if one.ask.need is Need.BARS]
+    bars_told: list[Told] = []
+    if not any(ask.need is Need.PRICE or Need.PRICE in ask.brings for ask in on_its_way):
+        bars_told, running.held = running.held, []
+    settling.settle(running.rt, running.settled, told, bars_told)
     show()
 
 

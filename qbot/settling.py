@@ -82,12 +82,15 @@ def _last_closes(connection: Connection, tickers: Sequence[str], now: datetime) 
     return {symbol: Decimal(repr(day.previous_close)) for symbol, day in found.items() if day.previous_close}
 
 
-def settle(rt: Runtime, settled: Settled, told: Sequence[Told]) -> None:
-    """Record what requests brought. All of it or nothing: one transaction."""
+def settle(rt: Runtime, settled: Settled, told: Sequence[Told], bars_told: Sequence[Told] = ()) -> None:
+    """Record what requests brought. All of it or nothing: one transaction.
+
+    `bars_told`: whose bars are to be judged now, beside the prices that have come by now.
+    """
     now = rt.market()
     with transaction(rt.engine) as connection:
         _note_quotes(connection, settled, told)
-        _note_bars(rt, connection, settled, told, now)
+        _note_bars(rt, connection, settled, bars_told, now)
         _judge(connection, settled, now, rt.wall())
         _note_facts(connection, told, now)
         _note_sources(rt, connection, settled, told)
@@ -169,17 +172,16 @@ def _note_new(connection: Connection, need: Need, new: Mapping[str, Got], known:
 def _note_bars(rt: Runtime, connection: Connection, settled: Settled, told: Sequence[Told], now: datetime) -> None:
     """Bars, with what was stored before a split put right; then the last close is another one too."""
     for one in told:
-        if one.ask.need is Need.BARS:
-            kept = keeping.keep(connection, one.bars, one.ask.source, now, rt.wall(), settled.trust)
-            settled.bars += kept.written
-            if kept.splits:
-                settled.last_closes = _last_closes(connection, settled.tickers, now)
-            for symbol, words in kept.doubtful.items():
-                _tell_of_doubt(rt, connection, one.ask.source, symbol, words)
-            if one.failed is None and not one.cut:  # of what is in doubt, or did not come, another source is asked
-                missing = {*one.answer.missing, *kept.doubtful, *_should_have_come(connection, one, now)}
-                come = [symbol for symbol in one.ask.symbols if symbol not in missing]
-                sources.note_got(connection, Need.BARS, dict.fromkeys(sorted(come), Got(now)))
+        kept = keeping.keep(connection, one.bars, one.ask.source, now, rt.wall(), settled.trust)
+        settled.bars += kept.written
+        if kept.splits:
+            settled.last_closes = _last_closes(connection, settled.tickers, now)
+        if kept.doubtful:
+            _tell_of_doubt(rt, connection, one.ask.source, kept.doubtful)
+        if one.failed is None and not one.cut:  # of what is in doubt, or did not come, another source is asked
+            missing = {*one.answer.missing, *kept.doubtful, *_should_have_come(connection, one, now)}
+            come = [symbol for symbol in one.ask.symbols if symbol not in missing]
+            sources.note_got(connection, Need.BARS, dict.fromkeys(sorted(come), Got(now)))
 
 
 def _should_have_come(connection: Connection, one: Told, now: datetime) -> list[str]:
@@ -188,14 +190,16 @@ def _should_have_come(connection: Connection, one: Told, now: datetime) -> list[
     return [symbol for symbol, (at, _close) in bars.newest(connection, without).items() if now - at < LOOK_BACK]
 
 
-def _tell_of_doubt(rt: Runtime, connection: Connection, source: str, symbol: str, words: str) -> None:
+def _tell_of_doubt(rt: Runtime, connection: Connection, source: str, doubtful: Mapping[str, str]) -> None:
     """Without new bars there is no forecast, so that nothing is bought on one: a human may know more."""
-    title, about = f"Bars of {symbol} in doubt", f"bars {source} {symbol}"
+    symbol, words = min(doubtful.items())
+    others = f", and those of {len(doubtful) - 1} more," if len(doubtful) > 1 else ""
     what = (
-        f"{source}: {words}. They are not used; without bars of another source {symbol} has no forecasts. "
-        f"If it was split: qbot market split {symbol} RATIO"
+        f"The bars of {symbol}{others} are not used: {words}. Without those of another source there are no forecasts "
+        f"of it. If it was split, tell how many new shares one old share became: qbot market split {symbol} 4"
     )
-    alerts.alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.WARNING, title, what, symbol, about=about)
+    title, about = f"{source} tells doubtful bars", f"bars {source}"
+    alerts.alert(rt, connection, AlertType.SYSTEM_ALERT, Severity.WARNING, title, what, about=about)
 
 
 def _note_facts(connection: Connection, told: Sequence[Told], now: datetime) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 from pydantic import SecretStr
 
-from qbot import fetching, health, pipeline, quoting, settling, showing_market
+from qbot import fetching, health, limits, pipeline, quoting, settling, showing_market
 from qbot.contract import keys
 from qbot.errors import DataUnavailable
 from qbot.market.calendar import last_and_before
@@ -281,6 +282,81 @@ def test_after_a_flushall_the_board_tells_the_same_again(world: World) -> None:
     assert {key.name: world.told(key) for key in (keys.MARKET_DATA, keys.MARKET_SOURCE_STATS, keys.MULTI_API_DATA)} == (
         before
     )
+
+
+# --- bars -------------------------------------------------------------------------------------------------------------
+
+
+def walks(times: float = 1.0, ends: datetime = MID_SESSION + timedelta(minutes=10)) -> pd.DataFrame:
+    """Two hours of bars of each ticker, at its price."""
+    stamps = pd.date_range(end=ends, periods=26, freq="5min")
+    each = [
+        pd.DataFrame({"symbol": symbol, "ts": stamps, "volume": 100.0})
+        .assign(**dict.fromkeys(("open", "high", "low", "close"), float(price) * times))
+        for symbol, price in RIGHT.items()
+    ]  # fmt: skip
+    return pd.concat(each, ignore_index=True)
+
+
+def stored(world: World) -> dict[str, tuple[int, float]]:
+    """How many bars there are of each ticker, and the last close."""
+    rows = world.rows(tables.bars)
+    return {row["symbol"]: (sum(one["symbol"] == row["symbol"] for one in rows), row["close"]) for row in rows}
+
+
+def next_pass(world: World, rt: Runtime) -> None:
+    world.market.advance(minutes=5)
+    world.wall.advance(minutes=5)
+    fetch(rt)
+
+
+@pytest.mark.parametrize("times", [1.07, 2.0])
+def test_a_source_that_lies_in_prices_and_bars_alike_has_no_bar_taken_from_it(world: World, times: float) -> None:
+    made = sources(world, *THREE)
+    for one in made.values():
+        one.had = walks()
+    made["alpaca"].had = walks(times)
+    made["alpaca"].price = lambda symbol: str(Decimal(RIGHT[symbol]) * Decimal(str(times)))
+    rt = with_sources(world, *made.values())
+    for name in ("finnhub", "yfinance"):  # who tells the truth is slower
+        made[name].waits = threading.Event()
+        threading.Timer(2 * limits.DATA_SETTLE_EVERY_S, made[name].waits.set).start()
+    fetch(rt)
+    next_pass(world, rt)
+    assert {symbol: close for symbol, (_, close) in stored(world).items()} == {s: float(p) for s, p in RIGHT.items()}
+    assert {row["source"] for row in world.rows(tables.bars)} == {"yfinance"}
+    assert world.rows(tables.corporate_actions) == []
+    titles = [row["title"] for row in world.rows(tables.alerts)]
+    assert titles.count("alpaca tells doubtful bars") == 1
+
+
+def test_a_split_is_taken_over_in_the_pass_in_which_prices_of_others_show_it(world: World) -> None:
+    made = sources(world, *THREE)
+    for one in made.values():
+        one.had = walks()
+    rt = with_sources(world, *made.values())
+    fetch(rt)
+    before = stored(world)
+    for one in made.values():
+        one.had = walks(0.25)
+        one.price = lambda symbol: str(Decimal(RIGHT[symbol]) / 4)
+    next_pass(world, rt)
+    assert {row["symbol"] for row in world.rows(tables.corporate_actions)} == set(RIGHT)
+    assert prices(world) == {symbol: str((Decimal(price) / 4).normalize()) for symbol, price in RIGHT.items()}
+    assert {close for _, close in stored(world).values()} == {close / 4 for _, close in before.values()}
+    assert [row for row in world.rows(tables.alerts) if "doubtful" in row["title"]] == []
+
+
+def test_where_one_source_has_no_new_bars_of_what_is_known_another_is_asked(world: World) -> None:
+    made = sources(world, *THREE)
+    for one in made.values():
+        one.had = walks()
+    rt = with_sources(world, *made.values())
+    fetch(rt)
+    made["alpaca"].had = walks()[:0]
+    next_pass(world, rt)
+    assert made["yfinance"].asked_bars
+    assert {row["source"] for row in world.rows(tables.bars)} == {"alpaca", "yfinance"}
 
 
 # --- at the moment of a trade -----------------------------------------------------------------------------------------
