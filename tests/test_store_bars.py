@@ -192,6 +192,17 @@ def test_bars_that_end_far_from_the_price_of_now_are_not_written(world: World) -
     assert keep(world, young, heard={"finnhub": price * 1.02}).written == 12
 
 
+@pytest.mark.parametrize(("sources", "written"), [(("alpaca",), 12), (("finnhub", "alpaca"), 0)])
+def test_a_price_that_was_accepted_of_the_bars_own_source_alone_tells_nothing_of_them(
+    world: World, sources: tuple[str, ...], written: int
+) -> None:
+    young = frame("AAPL", [100.0] * 12, TOMORROW - 12 * STEP)
+    price = quote("AAPL", "107", source=sources[0], at=TOMORROW, received_at=WALL)
+    with transaction(world.engine) as connection:
+        quotes.accept(connection, [quotes.Accepted(price, sources, "majority")])
+    assert keep(world, young).written == written
+
+
 def test_a_fall_of_a_third_or_to_a_quarter_overnight_is_no_split(world: World) -> None:
     old = frame("AAPL", walk(60))
     keep(world, old)

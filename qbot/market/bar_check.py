@@ -53,7 +53,9 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a ticker costs now, USD: the price that was accepted, and what sources other than that of the bars say."""
+    """What a ticker costs now, USD: the price that was accepted, and what others say; none of it of the bars' source
+    alone.
+    """
 
     accepted: float | None = None
     others: Sequence[float] = ()
@@ -123,7 +125,7 @@ def _constant(change: Floats) -> float | None:
 
 
 def _sides(new_usd: float, old_usd: float, heard: Heard) -> tuple[int, int]:
-    """How many others tell a price of either scale. Of the accepted price it is not known whose it was."""
+    """How many others tell a price of either scale."""
     new = sum(_apart(price, new_usd) <= float(limits.SPLIT_TOLERANCE_PCT) for price in heard.others)
     old = sum(_apart(price, old_usd) <= _apart(price, new_usd) for price in heard.others)
     return new, old

@@ -136,9 +136,9 @@ def _judge(
 
 
 def _heard(connection: Connection, symbols: Sequence[str], source: str, now: datetime) -> Callable[[str], Heard]:
-    """What is known of the prices of now."""
+    """What is known of the prices of now. What was accepted of the source alone bears its bars out no better."""
     since, until = now - MAX_AGE, now + SKEW
-    accepted = quotes.accepted(connection, symbols)
+    accepted = {s: one for s, one in quotes.accepted(connection, symbols).items() if {*one.sources} - {source}}
     young = {s: float(one.quote.price_usd) for s, one in accepted.items() if since <= one.quote.at <= until}
     told = quotes.told(connection, symbols, since, until)
 

@@ -44,7 +44,7 @@ def test_another_scale_is_a_split_where_another_source_tells_a_price_on_it(ratio
     ("heard", "words"),
     [
         (NOBODY, "nobody else"),
-        (Heard(NOW_USD / 4), "nobody else"),  # the accepted price may be of the same source
+        (Heard(NOW_USD / 4), "nobody else"),  # who agreed on it tell it themselves
         (Heard(None, [NOW_USD]), "others tell prices on the old scale"),
         (Heard(None, [NOW_USD, NOW_USD / 4]), "others tell prices on the old scale"),
         (Heard(None, [NOW_USD / 3]), "nobody else"),
