@@ -275,7 +275,8 @@ def _session_features(grid: Grid) -> dict[str, Cube]:
 
 def _flat(cube: Cube) -> pd.DataFrame:
     """Sessions laid end to end: one row a slot, one column a symbol."""
-    return pd.DataFrame(cube.reshape(-1, cube.shape[2]))
+    sessions, slots, symbols = cube.shape
+    return pd.DataFrame(cube.reshape(sessions * slots, symbols))
 
 
 def _lag(cube: Cube, slots: int) -> Cube:

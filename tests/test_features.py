@@ -245,6 +245,11 @@ def test_the_session_is_new_yorks_on_both_sides_of_the_clock_change() -> None:
     assert rows.groupby(days)["time_of_day"].agg(["min", "max"]).drop_duplicates().values.tolist() == [[1 / 78, 1]]
 
 
+def test_where_all_bars_lie_outside_the_regular_session_there_are_no_features() -> None:
+    night = BARS.head(1).assign(ts=BARS["ts"].min() - pd.Timedelta(hours=5))
+    assert build_features(night).empty
+
+
 def test_bars_outside_the_regular_session_are_left_out() -> None:
     early = BARS.head(1).assign(ts=BARS["ts"].min() - pd.Timedelta(minutes=5))
     pd.testing.assert_frame_equal(build(pd.concat([BARS, early])), build(BARS))

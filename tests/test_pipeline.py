@@ -48,7 +48,8 @@ def trading(world: World, *forecasts: tuple[str, float]) -> World:
 def with_history(world: World) -> World:
     """One old bar of each ticker, so that a fetch reads an hour and not seventy days."""
     at = MID_SESSION - timedelta(hours=1)
-    rows = [{"symbol": symbol, "ts": at, **dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0)}
+    now = {symbol: float(quote.price_usd) for symbol, quote in world.rt.data.latest(TICKERS, world.wall()).items()}
+    rows = [{"symbol": symbol, "ts": at, **dict.fromkeys(("open", "high", "low", "close", "volume"), now[symbol])}
             for symbol in TICKERS]  # fmt: skip
     with transaction(world.engine) as connection:
         bars.upsert(connection, pd.DataFrame(rows), "test")
