@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -209,9 +210,24 @@ def test_bars_lie_as_quotes_do(standin: Running, values: Settings, name: str) ->
     true = of.bars(["AAPL"], start, NOW)
     standin.control.switch(name, T.UNSPLIT)
     assert of.bars(["AAPL"], start, NOW)["close"].tolist() == pytest.approx((2 * true["close"]).tolist())
-    for lie in (T.STALE, *NO_PRICE, T.UNKNOWN_SYMBOL):
+    for lie in (T.STALE, *(() if name == "alpaca" else NO_PRICE), T.UNKNOWN_SYMBOL):
         standin.control.switch(name, lie)
         assert len(of.bars(["AAPL"], start, NOW)) == 0, lie
+
+
+def test_bars_of_alpaca_that_can_be_none_are_neither_believed_nor_taken_for_none(
+    standin: Running, values: Settings
+) -> None:
+    of = alpaca_data.connect(values)
+    start = market().sessions[-1][0]
+    for lie in (T.WRONG_TIME_ZONE, *NO_PRICE):
+        standin.control.switch("alpaca", lie)
+        with pytest.raises(ProviderError) as raised:
+            of.bars(["AAPL"], start, NOW)
+        assert raised.value.fault is Fault.TRANSIENT, lie
+    before = start - timedelta(hours=8)  # where those of the session before it lie, too
+    standin.control.switch("alpaca", T.WRONG_TIME_ZONE, hours=-6)
+    assert (of.bars(["AAPL"], before, NOW)["ts"] >= before).all()
 
 
 # --- the switch itself -----------------------------------------------------------------------------------------------
