@@ -147,9 +147,10 @@ def test_the_document_tells_what_each_can_have() -> None:
 # --- the process -----------------------------------------------------------------------------------------------------
 
 
-def test_it_runs_as_a_process_of_its_own_with_a_market_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("level", ["INFO", "info"])
+def test_it_runs_as_a_process_of_its_own_with_a_market_of_its_own(tmp_path: Path, level: str) -> None:
     port = free_port()
-    env = environment.plain() | {"PYTHONPATH": str(ROOT), "QBOT_HOME": str(tmp_path)}
+    env = environment.plain() | {"PYTHONPATH": str(ROOT), "QBOT_HOME": str(tmp_path), "QBOT_LOG_LEVEL": level}
     process = subprocess.Popen([sys.executable, "-m", "qbot.standin", "--port", str(port)], env=env)
     try:
         wait_until(lambda: programs._http_ok(f"http://127.0.0.1:{port}/healthz"), "the stand-in")
