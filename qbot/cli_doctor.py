@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
@@ -34,6 +35,7 @@ STATE, NAME = 9, 16  # columns
 INDENT = 2 + STATE + NAME
 WIDEST = 90  # of the words: beyond it lines are hard to read
 Told = tuple[Group, Finding]
+UNUSABLE = (QBotError, ValidationError, UnicodeError, OSError)  # the files and variables of an installation
 
 console = Console(highlight=False)
 
@@ -61,23 +63,36 @@ def doctor(
 
 def case_of(demo: bool | None, *, calls: bool) -> Case:
     """The QBot to look at, as far as it can be known: what cannot is a finding."""
-    main, unusable = environment.read()
-    problem = None
+    main, unusable = environment.read(ENV_FILE)
+    instead = problem = None
     try:
-        found = installation.choose(demo, main=main)
-        values = _settings_of(found)
-    except QBotError as error:  # the file with its passwords
-        found = Installation(installation.name_of(main.home), main, lock.holder(main.home), None)
-        values, problem = main, f"{error}"
+        found, values = _chosen(demo, main)
+    except UNUSABLE as error:
+        instead = _words(error)
+        try:
+            found, values = _chosen(False, main)
+        except UNUSABLE as other:  # the file with its passwords
+            found = Installation(installation.name_of(main.home), main, lock.holder(main.home), None)
+            values, problem = main, _words(other)
+            instead = instead if demo else None  # else it was the same
     rt = runtime_of(values, found, Reached(postgres=True, redis=True))
-    return Case(rt, found, ENV_FILE, calls, unusable, problem)
+    return Case(rt, found, ENV_FILE, calls, unusable, problem, instead)
 
 
-def _settings_of(found: Installation) -> Settings:
+def _chosen(demo: bool | None, main: Settings) -> tuple[Installation, Settings]:
+    """Raises what is in UNUSABLE."""
+    found = installation.choose(demo, main=main)
     try:
-        return settings_of(found)
+        return found, settings_of(found)
     except ConfigError:  # never started, and no keys of a broker: started, it would trade at its own exchange
-        return of_this_stack(found.settings, True)
+        return found, of_this_stack(found.settings, True)
+
+
+def _words(error: Exception) -> str:
+    """What is ours to tell; the others' messages may hold what a variable has."""
+    if isinstance(error, QBotError):
+        return f"{error}"
+    return f".env or the environment cannot be used ({type(error).__name__})"
 
 
 def _findings(case: Case) -> Iterator[Told]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,9 +14,12 @@ from qbot.log import quiet
 from qbot.settings import settings
 from qbot.standin.addresses import url_of
 from qbot.standin.client import EVERY, Control, Doing
+from qbot.standin.troubles import Trouble
+from qbot.types import TICKER
 
 HEAL = "heal"
 SYMBOLS_SHOWN = 6
+USED_BY = {"--factor": (Trouble.LYING_PRICE, Trouble.UNSPLIT), "--hours": (Trouble.WRONG_TIME_ZONE,)}
 
 console = Console(highlight=False)
 
@@ -35,13 +39,15 @@ def fake(
     docs/fake-providers.md, and is told when it cannot.
     """
     quiet()
+    healing = fault == HEAL or (provider == HEAL and fault is None)
+    named = {"--symbol": symbol, "--factor": factor, "--hours": hours, "--times": times}
+    _require_fault(None if healing else fault, [name for name, value in named.items() if value is not None])
+    symbols = _tickers(symbol or ())
     control = Control(url_of(settings().fake_providers_port))
-    if fault == HEAL or (provider == HEAL and fault is None):
+    if healing:
         control.heal(EVERY if provider in (None, HEAL) else provider)
     elif provider is not None and (fault is not None or latency):
-        control.switch(
-            provider, fault, latency_s=latency, symbols=symbol or (), factor=factor, hours=hours, times=times
-        )
+        control.switch(provider, fault, latency_s=latency, symbols=symbols, factor=factor, hours=hours, times=times)
     found = control.all()
     if provider not in (None, EVERY, HEAL, *found):
         raise ConfigError(f"no provider is named {provider}; there are {', '.join(found)}")
@@ -49,6 +55,24 @@ def fake(
         _show_one(provider, found[provider])
     else:
         console.print(_table(found))
+
+
+def _require_fault(fault: str | None, options: Sequence[str]) -> None:
+    """Raises ConfigError for options that would do nothing."""
+    if fault is None and options:
+        raise ConfigError(f"{', '.join(options)} changes a fault: name one, as in `qbot market fake finnhub stale`")
+    for name, faults in USED_BY.items():
+        if name in options and fault not in faults:
+            raise ConfigError(f"{name} changes nothing of {fault}; it is for {' and '.join(faults)}")
+
+
+def _tickers(symbols: Sequence[str]) -> list[str]:
+    """As QBot writes them. Raises ConfigError."""
+    found = [symbol.strip().upper() for symbol in symbols]
+    for symbol in found:
+        if not TICKER.fullmatch(symbol):
+            raise ConfigError(f"{symbol!r} is no ticker: --symbol takes one, and can be repeated")
+    return found
 
 
 def _table(found: dict[str, Doing]) -> Table:

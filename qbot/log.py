@@ -51,7 +51,7 @@ def configure(process: str | None = None, to: Settings | None = None) -> None:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(values.log_level.upper())
+    root.setLevel(values.log_level)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
 

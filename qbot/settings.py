@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAN_CHANGES: TypeAdapter[dict[str, dict[str, StrictInt | StrictBool | None]]] = TypeAdapter(
     dict[str, dict[str, StrictInt | StrictBool | None]]
 )
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")  # as both logging and Celery have them
 BETWEEN_URLS = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
@@ -96,13 +97,20 @@ class Settings(BaseSettings):
         default="WARNING", description="Less severe alerts stand on the board alone."
     )
     telegram_api_url: str | None = Field(default=None, description="Base of a Bot API server of your own.")
-    log_level: str = "INFO"
+    log_level: str = Field(default="INFO", description="One of LOG_LEVELS, in capitals or small letters.")
 
     @field_validator("notify_urls", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """One text with several addresses, as an environment has it, into these."""
         return tuple(BETWEEN_URLS.split(value.strip())) if isinstance(value, str) and value.strip() else value or ()
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if (level := value.strip().upper()) not in LOG_LEVELS:
+            raise ValueError(f"there is no such level; there are {', '.join(LOG_LEVELS)}")
+        return level
 
     @field_validator("market_plans")
     @classmethod

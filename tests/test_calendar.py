@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qbot.clock import NEW_YORK
 from qbot.errors import CalendarUnavailable
-from qbot.market.calendar import day_and_before, known_hours, market_hours, sessions_between
+from qbot.market.calendar import day_and_before, known_hours, last_and_before, market_hours, sessions_between
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -114,6 +114,20 @@ def test_sessions_between_are_those_that_overlap_the_span_once_and_in_order() ->
 def test_the_day_is_todays_session_and_on_other_days_the_last_one(now: str, today: str, before: str) -> None:
     found = day_and_before(utc(now))
     assert [begin for begin, _ in found] == [utc(today), utc(before)]
+
+
+@pytest.mark.parametrize(
+    ("now", "last", "before"),
+    [
+        ("2026-09-25 15:00", "2026-09-25 13:30", "2026-09-24 13:30"),  # within a session
+        ("2026-09-25 13:30", "2026-09-25 13:30", "2026-09-24 13:30"),  # as it begins
+        ("2026-09-25 13:29", "2026-09-24 13:30", "2026-09-23 13:30"),
+        ("2026-09-27 15:00", "2026-09-25 13:30", "2026-09-24 13:30"),  # on a Sunday
+        ("2026-01-02 14:29", "2025-12-31 14:30", "2025-12-30 14:30"),  # at the turn of the year
+    ],
+)
+def test_the_last_session_is_the_one_that_began_last(now: str, last: str, before: str) -> None:
+    assert [begin for begin, _ in last_and_before(utc(now))] == [utc(last), utc(before)]
 
 
 def test_a_day_that_the_calendar_does_not_know_is_a_named_error_and_known_to_nobody() -> None:

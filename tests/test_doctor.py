@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from qbot.market.provider import Answer, Fault, Provider, ProviderError
 from qbot.market.providers import Sources
 from qbot.market.wire import Key, Wire
 from qbot.runtime import Runtime
+from qbot.settings import Settings
 from qbot.stack import lock
 from qbot.stack.stack import STATUS_FILE
 from qbot.store import grok as grok_store
@@ -141,7 +143,7 @@ def here(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
         return Installation("a test", found.rt.settings, found.pid, None)
 
     monkeypatch.setattr(cli_doctor, "ENV_FILE", env_file)
-    monkeypatch.setattr(environment, "read", lambda: (found.rt.settings, found.unusable))
+    monkeypatch.setattr(environment, "read", lambda _file: (found.rt.settings, found.unusable))
     monkeypatch.setattr(choosing, "choose", chosen)
     monkeypatch.setattr(cli_doctor, "settings_of", lambda _found: found.rt.settings)
     monkeypatch.setattr(cli_doctor, "runtime_of", lambda *_: found.rt)
@@ -248,14 +250,41 @@ def test_a_misspelt_variable_is_told_with_the_nearest_one(here: Here) -> None:
 
 
 def test_a_variable_that_cannot_be_used_is_told_and_the_rest_is_looked_at_with_its_default(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("QBOT_REDIS_PORT", "many")
     monkeypatch.setenv("QBOT_POSTGRES_PORT", "7000")
-    settings, unusable = environment.read()
+    settings, unusable = environment.read(tmp_path / ".env")
     assert (settings.redis_port, settings.postgres_port) == (6380, 7000)
     (one,) = environment.values(settings, unusable)
     assert (one.state, "QBOT_REDIS_PORT: Input should be a valid integer" in one.words) == (State.FAILED, True)
+
+
+def test_an_env_file_that_is_not_utf_8_is_told_by_its_line_and_the_rest_is_looked_at(here: Here) -> None:
+    here.env_file.write_bytes(f"QBOT_TICKERS=SPY\nQBOT_FMP_API_KEY={PLANTED}\xe9\n".encode("latin-1"))
+    only(".env", "failed", "line 2 is not UTF-8", "Save it as UTF-8")
+
+
+def test_an_env_file_that_is_somebody_elses_is_told_and_what_the_environment_says_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QBOT_TICKERS", "QQQ")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ".env"
+        path.write_text("QBOT_REDIS_PORT=1\n")
+        path.chmod(0)
+        Path(folder).chmod(0o755)
+        me = os.geteuid()
+        os.seteuid(me or 65_534)  # whoever is root may read all
+        try:
+            values, unusable = environment.read(path)
+            (one,) = environment.file(path)
+            names = environment.names(path, {})
+        finally:
+            os.seteuid(me)
+    assert (values.tickers, values.redis_port, unusable) == ("QQQ", 6380, {})
+    assert (one.state, "PermissionError" in one.words, f"chmod 600 {path}" in one.advice) == (State.FAILED, True, True)
+    assert [name.state for name in names] == [State.OK]
 
 
 @pytest.mark.parametrize(
@@ -302,6 +331,33 @@ def test_passwords_that_cannot_be_read_are_told(here: Here, monkeypatch: pytest.
 
     monkeypatch.setattr(cli_doctor, "settings_of", refused)
     only("secrets", "failed", "chmod 600")
+
+
+def test_a_demo_that_cannot_be_looked_at_is_told_with_what_is_looked_at_instead(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(demo: bool | None, main: object) -> Installation:
+        if demo:
+            raise StackError("clock.json cannot be read; `qbot reset` starts over")
+        return Installation("the other", here.rt.settings, here.pid, None)
+
+    monkeypatch.setattr(choosing, "choose", chosen)
+    assert "demo" not in told("--main")
+    found = told("--demo")
+    assert (found["demo"]["state"], found["Redis"]["state"]) == ("failed", "ok")
+    for part in ("clock.json cannot be read", "of the other"):
+        assert part in found["demo"]["words"]
+
+
+def test_passwords_of_neither_that_can_be_read_are_told_of_both(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(demo: bool | None, main: object) -> Installation:
+        raise StackError("of the demo" if demo else "of the main one")
+
+    monkeypatch.setattr(choosing, "choose", chosen)
+    found = told("--demo")
+    assert "of the demo" in found["demo"]["words"]
+    assert "of the main one" in found["secrets"]["words"]
+    assert "demo" not in told()
 
 
 # --- the stores -------------------------------------------------------------------------------------------------------
@@ -680,3 +736,20 @@ def test_with_nothing_there_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, 
                  "come from the replay", "QBOT_ALPACA_API_KEY", "QBOT_XAI_API_KEY", "QBOT_NOTIFY_URLS"):  # fmt: skip
         assert part in said
     assert not (tmp_path / "home").exists()
+
+
+def test_with_an_env_file_that_nobody_can_read_both_are_looked_at_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"HOME": tmp_path / "home", "REDIS_PORT": 1, "POSTGRES_PORT": 1, "ALPACA_API_KEY": ""}.items():
+        monkeypatch.setenv(f"QBOT_{name}", str(value))
+    env_file = tmp_path / ".env"
+    env_file.write_bytes(f"QBOT_FMP_API_KEY={PLANTED}\xe9\n".encode("latin-1"))
+    monkeypatch.setattr(cli_doctor, "ENV_FILE", env_file)
+    monkeypatch.setitem(Settings.model_config, "env_file", env_file)
+    assert not environment.read(env_file)[0].fmp_api_key.get_secret_value()
+    main = told("--main", "--no-calls")
+    assert (main[".env"]["state"], "demo" in main) == ("failed", False)
+    demo = told("--demo", "--no-calls")
+    assert (demo[".env"]["state"], demo["demo"]["state"]) == ("failed", "failed")
+    assert "cannot be used (UnicodeDecodeError)" in demo["demo"]["words"]

@@ -25,8 +25,12 @@ PLACEHOLDER = re.compile(
 )
 
 
-def read(**known: object) -> tuple[Settings, dict[str, str]]:
-    """The settings, with the default for what cannot be used, and why of each variable that cannot."""
+def read(path: Path, **known: object) -> tuple[Settings, dict[str, str]]:
+    """The settings, with the default for what cannot be used, and why of each variable that cannot.
+
+    Without the file where that cannot be read.
+    """
+    known["_env_file"] = None if unreadable(path) else path
     try:
         return Settings(**known), {}  # type: ignore[arg-type]
     except ValidationError as error:
@@ -35,9 +39,28 @@ def read(**known: object) -> tuple[Settings, dict[str, str]]:
         return Settings(**{**known, **instead}), {f"{PREFIX}{name.upper()}": why for name, why in bad.items()}
 
 
+def unreadable(path: Path) -> tuple[str, str] | None:
+    """Why a file cannot be read, and what to do; None: it can, or there is none."""
+    try:
+        held = path.read_bytes()
+        held.decode()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        line = held.count(b"\n", 0, error.start) + 1
+        advice = "Save it as UTF-8, or take the line out; no key has letters beyond ASCII."
+        return f"line {line} is not UTF-8: QBot does not start with it", advice
+    except OSError as error:
+        advice = f"Make it yours to read: `ls -l {path}` shows whose it is, `chmod 600 {path}` lets its owner."
+        return f"it cannot be read ({type(error).__name__}): QBot does not start with it", advice
+    return None
+
+
 def file(path: Path) -> list[Finding]:
-    """Whether it is there, and nobody else's to read: it holds the keys."""
+    """Whether it is there, can be read, and by nobody else: it holds the keys."""
     name = ".env"
+    if (problem := unreadable(path)) is not None:
+        return [Finding(name, State.FAILED, *problem)]
     if not path.exists():
         advice = "Where you have keys, `cp .env.example .env`, put them in, and restart QBot."
         return [Finding(name, State.OFF, "there is none: the defaults hold", advice)]
@@ -64,8 +87,8 @@ def _nearest(name: str) -> str:
 
 
 def names_in(path: Path) -> list[str]:
-    """The variables of QBot's that a file sets."""
-    if not path.exists():
+    """The variables of QBot's that a file sets, as far as it can be read."""
+    if unreadable(path) or not path.exists():
         return []
     found = DotEnvSettingsSource(Settings, env_file=path).env_vars
     return [name.upper() for name in found if name.upper().startswith(PREFIX)]

@@ -23,7 +23,8 @@ UNCOUNTED = "not asked and not counted"
 @dataclass(frozen=True)
 class Case:
     """One QBot to look at. `rt` has its settings with their secrets. `unusable`: variables that are not, and why;
-    `secrets_problem`: why its passwords cannot be read. Without `calls` no source of market data is asked.
+    `secrets_problem`: why its passwords cannot be read; `instead`: why it is this one and not the demo. Without `calls`
+    no source of market data is asked.
     """
 
     rt: Runtime
@@ -32,6 +33,7 @@ class Case:
     calls: bool = True
     unusable: Mapping[str, str] = field(default_factory=dict)
     secrets_problem: str | None = None
+    instead: str | None = None
 
 
 def examinations(case: Case) -> list[Examination]:
@@ -42,6 +44,7 @@ def examinations(case: Case) -> list[Examination]:
 def _installation(case: Case) -> list[Examination]:
     values, one = case.rt.settings, partial(Examination, Group.INSTALLATION, within_s=limits.DOCTOR_WITHIN_S)
     return [
+        one("demo", lambda: installation.passed_over(case.instead, case.found.name)),
         one(".env", lambda: environment.file(case.env_file)),
         one("names", lambda: environment.names(case.env_file, os.environ)),
         one("values", lambda: environment.values(values, case.unusable)),

@@ -20,6 +20,14 @@ OLDEST, TOO_NEW = (3, 11), (3, 13)  # as pyproject.toml has it
 RUNNING = "running"
 
 
+def passed_over(problem: str | None, looked_at: str) -> list[Finding]:
+    """That another QBot than the demo is looked at, for want of the demo."""
+    if problem is None:
+        return []
+    words = f"it cannot be looked at: {problem}; all that follows is of {looked_at}"
+    return [Finding("demo", State.FAILED, words, "Mend that, and run `qbot doctor --demo` again.")]
+
+
 def python(version: tuple[int, int] = sys.version_info[:2]) -> list[Finding]:
     """Whether this Python is one that QBot is made for."""
     words = f"{version[0]}.{version[1]}"

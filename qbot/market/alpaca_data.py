@@ -20,9 +20,10 @@ from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 from qbot.broker.alpaca import harden
 from qbot.broker.alpaca_wire import UNREADABLE
 from qbot.errors import ConfigError, DataUnavailable
+from qbot.market import bars as bar_frames
 from qbot.market import reading
 from qbot.market.asking import in_batches
-from qbot.market.provider import BAR_COLUMNS, Answer, Fault, ProviderError
+from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.market.reply import Reply, by_status, message_of, reply_of, retry_after_s
 from qbot.settings import Settings
 from qbot.types import BAR_MINUTES, Day, Quote
@@ -78,30 +79,20 @@ class AlpacaData:
         return Answer(quotes, missing, 1 + len(batch) - len(asked), days={s: parse_day(raw[s]) for s in quotes})
 
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
-        """Five-minute bars that start at or after `start` and were complete at `end`: BAR_COLUMNS, split adjusted.
+        ask = self._bars
+        return bar_frames.gather(SOURCE, symbols, SYMBOLS_PER_REQUEST, [(start, end)], ask, per_symbol=False)
 
-        Raises DataUnavailable.
-        """
-
-        def fetch(batch: Sequence[str]) -> Any:
+    def _bars(self, batch: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
+        def fetch(some: Sequence[str]) -> Any:
             request = StockBarsRequest(
-                symbol_or_symbols=list(batch), timeframe=TimeFrame(BAR_MINUTES, TimeFrameUnit.Minute),
+                symbol_or_symbols=list(some), timeframe=TimeFrame(BAR_MINUTES, TimeFrameUnit.Minute),
                 start=start, end=end, feed=self._feed, adjustment=Adjustment.SPLIT,
             )  # fmt: skip
             return self._client.get_stock_bars(request)
 
-        with _readable():
-            rows = [
-                (symbol, bar["t"], bar["o"], bar["h"], bar["l"], bar["c"], bar["v"])
-                for raw in self._in_batches(symbols, fetch)
-                for symbol, bars in (raw.get("bars", raw) or {}).items()
-                for bar in bars or []
-            ]
-            frame = pd.DataFrame(rows, columns=list(BAR_COLUMNS))
-            frame["ts"] = pd.to_datetime(frame["ts"], utc=True)
-            sound = (frame[["open", "high", "low", "close"]] > 0).all(axis=1)
-        complete = frame["ts"] + pd.Timedelta(minutes=BAR_MINUTES) <= pd.Timestamp(end)
-        return frame[sound & complete].reset_index(drop=True)
+        asked = list(batch)
+        raw = self._without_bad_symbols(asked, fetch)
+        return bar_frames.frame_of(parse_bars(raw.get("bars", raw), start), start, end)
 
     def _snapshots(self, batch: Sequence[str]) -> Any:
         return self._client.get_stock_snapshot(StockSnapshotRequest(symbol_or_symbols=list(batch), feed=self._feed))
@@ -180,6 +171,25 @@ def parse_quote(symbol: str, snapshot: Any, received_at: datetime) -> Quote | No
     bid, ask = reading.price(book.get("bp")), reading.price(book.get("ap"))
     at = reading.iso_time(trade.get("t"))
     return reading.quote(SOURCE, symbol, reading.price(trade.get("p")), at, received_at, bid, ask)
+
+
+def parse_bars(raw: Any, start: datetime) -> list[bar_frames.Row]:
+    """Bars by symbol. Raises ValueError where there are some and none has its prices and a time from `start` on: that
+    is no word that there are none."""
+    listed = [] if raw is None else list(raw.items())
+    rows = [
+        (symbol, reading.iso_time(bar.get("t")), *(bar.get(name) for name in "ohlcv"))
+        for symbol, bars in listed
+        for bar in reading.rows(bars)
+    ]
+    if any(bars for _symbol, bars in listed) and not any(_usable(row, start) for row in rows):
+        raise ValueError("no bar is one that was asked for")
+    return rows
+
+
+def _usable(row: bar_frames.Row, start: datetime) -> bool:
+    _symbol, at, *prices, _volume = row
+    return at is not None and at >= start and all(reading.price_number(price) for price in prices)
 
 
 def parse_day(snapshot: Any) -> Day:

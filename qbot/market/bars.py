@@ -7,14 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
-import structlog
 
 from qbot.market import reading
 from qbot.market.asking import UNREADABLE, batches, unreadable
 from qbot.market.provider import BAR_COLUMNS, ProviderError
 from qbot.types import BAR_MINUTES, TICKER
 
-log = structlog.get_logger(__name__)
 LENGTH = timedelta(minutes=BAR_MINUTES)
 VALUES = ("open", "high", "low", "close", "volume")
 Row = tuple[Any, ...]  # as BAR_COLUMNS: symbol, begin (aware UTC or None), then VALUES as the source has them
@@ -72,26 +70,36 @@ def gather(
     size: int,
     pieces: Sequence[Span],
     ask: Callable[[Sequence[str], datetime, datetime], pd.DataFrame],
+    *,
+    per_symbol: bool = True,
 ) -> pd.DataFrame:
-    """The bars of all symbols and pieces of time, as far as the source goes. Raises ProviderError when nothing came.
+    """The bars of all symbols and pieces of time. `per_symbol`: each costs a credit, and not each request.
 
-    It ends at the first error, since what is missing then is a gap like any other.
+    It ends at the first error: raises ProviderError with the `bars` that came, and with what all of it cost.
     """
     found: list[pd.DataFrame] = []
+    spent = cost = 0
     sound = [symbol for symbol in dict.fromkeys(symbols) if TICKER.fullmatch(symbol)]
     try:
         for batch in batches(sound, size):
             for begin, end in pieces:
+                cost = len(batch) if per_symbol else 1
                 found.append(ask(batch, begin, end))
+                spent += cost
     except ProviderError as error:
-        _unless_some(found, error)
+        raise _after(found, spent, error) from None
     except UNREADABLE as error:
-        _unless_some(found, unreadable(provider, error))
-    some = [frame for frame in found if len(frame)]
+        raise _after(found, spent, unreadable(provider, error, cost)) from None
+    return joined(found)
+
+
+def _after(found: Sequence[pd.DataFrame], spent: int, error: ProviderError) -> ProviderError:
+    error.bars = joined([*found, empty() if error.bars is None else error.bars])
+    error.credits += spent
+    return error
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The bars of all of them."""
+    some = [frame for frame in frames if len(frame)]
     return pd.concat(some, ignore_index=True) if some else empty()
-
-
-def _unless_some(found: Sequence[pd.DataFrame], error: ProviderError) -> None:
-    if not any(len(frame) for frame in found):
-        raise error from None
-    log.warning("bars_incomplete", provider=error.provider, fault=str(error.fault), why=str(error))

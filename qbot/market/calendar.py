@@ -73,8 +73,9 @@ def day_and_before(now: datetime) -> tuple[Session, Session]:
 
 def last_and_before(now: datetime) -> tuple[Session, Session]:
     """The session that began last, running or over, and the one before it."""
-    begun = [each for each in sessions_between(now - LOOK_BACK, now) if each[0] <= now]
-    return begun[-1], begun[-2]
+    sessions = _sessions(now.astimezone(NEW_YORK).year)
+    after = bisect_right(sessions, now, key=itemgetter(0))
+    return sessions[after - 1], sessions[after - 2]
 
 
 def sessions_around(now: datetime) -> list[Session]:

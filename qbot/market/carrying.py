@@ -89,8 +89,9 @@ def _bars(feed: Feed, ask: Ask, when: When) -> Told:
         try:
             frame = _asked(feed, when, len(symbols), lambda: source.bars(symbols, start, end))  # noqa: B023 — at once
         except ProviderError as error:
-            return replace(found, failed=error)
-        found = replace(found, bars=_joined(found.bars, frame))
+            came = bar_frames.empty() if error.bars is None else error.bars
+            return replace(found, bars=bar_frames.joined([found.bars, came]), failed=error)
+        found = replace(found, bars=bar_frames.joined([found.bars, frame]))
     return found
 
 
@@ -128,11 +129,6 @@ def _spans(ask: Ask, when: When) -> list[tuple[datetime, tuple[str, ...]]]:
     for symbol in ask.symbols:
         by_day.setdefault(when.bars_from[symbol].date(), []).append(symbol)
     return [(min(when.bars_from[symbol] for symbol in symbols), tuple(symbols)) for symbols in by_day.values()]
-
-
-def _joined(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    some = [frame for frame in (one, other) if len(frame)]
-    return pd.concat(some, ignore_index=True) if some else one
 
 
 def _fundamentals(feed: Feed, ask: Ask, when: When) -> Told:

@@ -233,7 +233,10 @@ def _is_no_failure(error: BaseException) -> bool:
 
 
 def _worth_another(error: BaseException) -> bool:
+    """Not where some bars came: as with quotes they are taken, and the rest is asked for the next time."""
     if isinstance(error, Closed) or not isinstance(error, ProviderError):
+        return False
+    if error.bars is not None and len(error.bars):
         return False
     return error.fault in AGAIN and (error.retry_after_s or 0.0) <= limits.DATA_RETRY_AFTER_MAX_S
 

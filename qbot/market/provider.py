@@ -29,11 +29,13 @@ class Fault(StrEnum):
 
 
 class ProviderError(DataUnavailable):
-    """A source gave nothing at all. `retry_after_s`: where it said how long to wait; seconds.
+    """A source gave nothing at all, or of bars not all. `retry_after_s`: where it said how long to wait; seconds.
 
-    `credits`: what asking cost nevertheless, as in Answer; 0 where no connection came about. The message is for humans
-    and never holds a key or an address with one.
+    `credits`: what asking cost nevertheless, as in Answer; 0 where no connection came about. `bars`: those that came
+    before it failed, BAR_COLUMNS; None: none. The message is for humans and never holds a key or an address with one.
     """
+
+    bars: pd.DataFrame | None = None
 
     def __init__(
         self, provider: str, fault: Fault, message: str, *, retry_after_s: float | None = None, credits: int = 0
@@ -82,7 +84,7 @@ class BarProvider(Provider, Protocol):
     def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
         """Five-minute bars that start at or after `start` and were complete at `end`: BAR_COLUMNS, split adjusted.
 
-        `ts` is the begin of the bar, aware UTC. A symbol without bars has no rows. Raises ProviderError when the source
-        failed before anything came; if it failed later, what came is returned.
+        `ts` is the begin of the bar, aware UTC. A symbol without rows has no bars. Raises ProviderError when the source
+        did not answer for all of them, so that none seems to have no bars; what came is in its `bars`.
         """
         ...

@@ -61,9 +61,7 @@ class TwelveData:
         quotes = {s: quote for s, row in rows.items() if (quote := parse_quote(s, row, received_at))}
         faults = {s: fault for s, row in rows.items() if (fault := fault_of(row))}
         missing = {s: faults.get(s, Fault.NO_DATA) for s in batch if s not in quotes}
-        # What a symbol has against the source itself, others will have next.
-        ill = next((s for s, fault in faults.items() if fault not in OF_SYMBOL), None)
-        failed = None if ill is None else _error(faults[ill], reply, len(batch))
+        failed = _ill(faults, reply, len(batch))
         left = whole_header(reply, "api-credits-left")
         return Answer(quotes, missing, len(batch), failed, {s: parse_day(rows[s]) for s in quotes}, left)
 
@@ -72,11 +70,16 @@ class TwelveData:
             "interval": "5min", "timezone": "UTC", "order": "asc", "outputsize": BARS_MAX, "adjust": "splits",
             "start_date": f"{start:%Y-%m-%d %H:%M:%S}", "end_date": f"{end:%Y-%m-%d %H:%M:%S}",
         }  # fmt: skip
-        _reply, rows = self._rows("/time_series", batch, query)
+        reply, rows = self._rows("/time_series", batch, query)
         if rows is None:
-            return pd.concat([self._bars([symbol], start, end) for symbol in batch])
-        found = [row for symbol, body in rows.items() if fault_of(body) is None for row in parse_bars(symbol, body)]
-        return bar_frames.frame_of(found, start, end)
+            return bar_frames.gather(NAME, batch, 1, [(start, end)], self._bars)
+        faults = {symbol: fault for symbol in batch if (fault := fault_of_series(rows.get(symbol, {})))}
+        found = [row for symbol, body in rows.items() if symbol not in faults for row in parse_bars(symbol, body)]
+        frame = bar_frames.frame_of(found, start, end)
+        if failed := _ill(faults, reply, len(batch)):
+            failed.bars = frame
+            raise failed
+        return frame
 
     def _rows(
         self, path: str, batch: Sequence[str], query: Mapping[str, str]
@@ -116,6 +119,11 @@ def fault_of(body: Mapping[str, Any]) -> Fault | None:
     return next((fault for part, fault in SAYS if part in told), CODES.get(code, Fault.TRANSIENT))
 
 
+def fault_of_series(body: Mapping[str, Any]) -> Fault | None:
+    """As `fault_of`: one that has no bars says so, and what says nothing of them is an answer in no known form."""
+    return fault_of(body) or (None if isinstance(body.get("values"), list) else Fault.TRANSIENT)
+
+
 def by_symbol(batch: Sequence[str], body: Any) -> dict[str, Mapping[str, Any]]:
     """The part of each symbol: several are keyed by it, a single one is not."""
     found = reading.mapping(body)
@@ -150,6 +158,12 @@ def parse_bars(symbol: str, body: Mapping[str, Any]) -> list[bar_frames.Row]:
         (symbol, reading.naive_utc_time(row.get("datetime")), *(row.get(name) for name in bar_frames.VALUES))
         for row in reading.rows(body.get("values"))
     ]
+
+
+def _ill(faults: Mapping[str, Fault], reply: Reply, credits: int) -> ProviderError | None:
+    """What a symbol of a batch has against the source itself: others will have it next."""
+    ill = next((fault for fault in faults.values() if fault not in OF_SYMBOL), None)
+    return None if ill is None else _error(ill, reply, credits)
 
 
 def _error(fault: Fault, reply: Reply, credits: int) -> ProviderError:

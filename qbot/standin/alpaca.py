@@ -9,13 +9,14 @@ from typing import Any
 from qbot.clock import NEW_YORK
 from qbot.exchange.assets import tape
 from qbot.exchange.data_api import SYMBOL
-from qbot.standin import addresses, hours
+from qbot.market.calendar import last_and_before
+from qbot.standin import addresses
 from qbot.standin.market import Bar, Snapshot
 from qbot.standin.refusals import ANY
 from qbot.standin.troubles import Trouble
 from qbot.standin.vendor import Ask, Market, Said, Vendor, listed, said
 
-FRAMES = ("5Min", "1Day")
+FRAME = "5Min"  # the one that QBot asks for
 LIMIT, LIMIT_MAX = 1000, 10_000
 Row = dict[str, Any]
 
@@ -44,7 +45,7 @@ def _snapshot(one: Snapshot) -> Row:
     at, z = _stamp(one.at), tape(one.symbol)
     book = {"t": at, "ax": "V", "ap": one.ask, "as": 1, "bx": "V", "bp": one.bid, "bs": 1, "c": ["R"], "z": z}
     day = Bar(_midnight(one.begin), one.open, one.high, one.low, one.price, one.volume)
-    before = Bar(_midnight(hours.begun(one.begin)[1][0]), *(one.previous_close,) * 4, 0)
+    before = Bar(_midnight(last_and_before(one.begin)[1][0]), *(one.previous_close,) * 4, 0)
     return {
         "latestTrade": {"t": at, "x": "V", "p": one.price, "s": 100, "c": ["@"], "i": 1, "z": z},
         "latestQuote": book, "dailyBar": _row(day), "prevDailyBar": _row(before),
@@ -60,12 +61,12 @@ def _bars(symbols: list[str], ask: Ask, market: Market) -> Said:
         after, skipped = _read_token(query.get("page_token"))
     except ValueError:
         return said({"message": "invalid limit, start, end or page token"}, 400)
-    if query.get("timeframe") not in FRAMES:
+    if query.get("timeframe") != FRAME:
         return said({"message": f"invalid timeframe: {query.get('timeframe')}"}, 400)
     page: dict[str, list[Row]] = {}
     room = limit
-    for symbol in (symbol for symbol in symbols if symbol >= after):
-        found = _of_symbol(symbol, query["timeframe"], start, end, market)
+    left = [symbol for symbol in symbols if symbol >= after]
+    for symbol, found in market.bars(left, start, end + timedelta(microseconds=1)).items():  # the end counts as well
         skip = skipped if symbol == after else 0
         taken = found[skip : skip + room]
         if taken:
@@ -74,15 +75,6 @@ def _bars(symbols: list[str], ask: Ask, market: Market) -> Said:
         if skip + len(taken) < len(found):
             return said({"bars": page, "next_page_token": _token(symbol, skip + len(taken))})
     return said({"bars": page, "next_page_token": None})
-
-
-def _of_symbol(symbol: str, frame: str, start: datetime, end: datetime, market: Market) -> list[Bar]:
-    if frame == "5Min":
-        return market.bars(symbol, start, end + timedelta(microseconds=1))  # the end counts as well
-    first, last = (at.astimezone(NEW_YORK).date() for at in (start, end))
-    found = market.prices.days(symbol, first, last, market.now)
-    moved = [Bar(_midnight(bar.at), bar.open, bar.high, bar.low, bar.close, bar.volume) for bar in found]
-    return [bar for bar in moved if start <= bar.at <= end]
 
 
 def _row(bar: Bar) -> Row:

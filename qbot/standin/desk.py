@@ -12,6 +12,7 @@ from qbot.standin.troubles import Switch, Trouble
 from qbot.standin.vendor import Ask, Vendor
 
 WELL = Switch()
+OF_CONNECTION = (Trouble.DEAD, Trouble.SLOW)  # whatever is asked for
 
 
 @dataclass(slots=True)
@@ -47,13 +48,17 @@ class Desk:
     paths: Counter[str] = field(default_factory=Counter)
 
     def befalls(self, ask: Ask) -> Switch:
-        """Count a request; what is wrong with its answer. Latency is of every request, but for a `slow` of symbols."""
+        """Count a request; what is wrong with its answer. Latency is of every request, but for a `slow` of symbols.
+
+        `times` counts those alone that have something wrong.
+        """
         symbols = self.vendor.symbols_of(ask)
         self.requests += 1
         self.symbols += len(symbols)
         self.paths[_without_symbol(ask.path)] += 1
         found, kept_s = self.switch, 0.0 if self.switch.fault is Trouble.SLOW else self.switch.latency_s
-        if not found.concerns(symbols):
+        spared = found.fault not in OF_CONNECTION and self.vendor.aside(ask.path)
+        if spared or not found.concerns(symbols):
             return Switch(latency_s=kept_s)
         if found.times is not None:
             left = found.times - 1

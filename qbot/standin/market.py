@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class Bar:
     volume: int
 
 
+Bars: TypeAlias = Mapping[str, Sequence[Bar]]  # by each symbol asked for, in that order; of one that is not known, none
+
+
 class Prices(Protocol):
     """A market. Time is an argument: what lies after `now` is not known yet."""
 
@@ -47,10 +50,10 @@ class Prices(Protocol):
         """Those of the symbols that are known. Raises DataUnavailable."""
         ...
 
-    def bars(self, symbol: str, start: datetime, end: datetime, now: datetime) -> Sequence[Bar]:
+    def bars(self, symbols: Sequence[str], start: datetime, end: datetime, now: datetime) -> Bars:
         """Five-minute bars that begin at `start` or later, before `end`, and have ended. Raises DataUnavailable."""
         ...
 
-    def days(self, symbol: str, first: date, last: date, now: datetime) -> Sequence[Bar]:
+    def days(self, symbols: Sequence[str], first: date, last: date, now: datetime) -> Bars:
         """The sessions of these days of New York, both counted, that have ended. Raises DataUnavailable."""
         ...

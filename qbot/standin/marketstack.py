@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from qbot.clock import NEW_YORK
+from qbot.market.calendar import last_and_before
 from qbot.standin import addresses, company, hours
 from qbot.standin.market import Bar
 from qbot.standin.refusals import ANY
@@ -50,7 +51,8 @@ def _answer(ask: Ask, market: Market) -> Said:
     known = list(market.prices.snapshots(symbols, market.now))
     if not known:
         return _error("no_valid_symbols_provided", "At least one valid symbol must be provided", 422)
-    rows = [_row(symbol, bar) for symbol in known for bar in market.prices.days(symbol, first, last, market.now)]
+    days = market.prices.days(known, first, last, market.now)
+    rows = [_row(symbol, bar) for symbol, bars in days.items() for bar in bars]
     if ENDS[ask.path]:
         rows = list({row["symbol"]: row for row in rows}.values())
     rows.sort(key=lambda row: str(row["date"]), reverse=ask.query.get("sort", "DESC").upper() != "ASC")
@@ -64,7 +66,7 @@ def _span(ask: Ask, market: Market) -> tuple[date, date]:
     today = market.now.astimezone(NEW_YORK).date()
     if ENDS[ask.path]:
         last = hours.last_ended(market.now)
-        return hours.day_of(hours.begun(last[0])[1]), hours.day_of(last)
+        return hours.day_of(last_and_before(last[0])[1]), hours.day_of(last)
     last_day = date.fromisoformat(ask.query.get("date_to", today.isoformat()))
     return date.fromisoformat(ask.query.get("date_from", (last_day - WITHOUT_START).isoformat())), last_day
 

@@ -6,7 +6,7 @@ no more often than once a market second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from threading import Lock
 from typing import Any
@@ -17,6 +17,8 @@ from qbot import clock
 from qbot.clock import NEW_YORK
 from qbot.errors import DataUnavailable
 from qbot.exchange.data_api import SYMBOL
+from qbot.market.asking import batches
+from qbot.market.calendar import last_and_before
 from qbot.standin import hours
 from qbot.standin.market import Bar, Snapshot
 
@@ -48,44 +50,46 @@ class OfExchange:
         sound = {symbol for symbol in symbols if SYMBOL.fullmatch(symbol)}
         with self._lock:
             if not sound <= self._asked or clock.monotonic_s() - self._read_s > clock.wall_seconds(self._kept_s):
-                self._asked |= sound
-                self._known = dict(self._read())
-                self._read_s = clock.monotonic_s()
+                asked = self._asked | sound
+                self._known = dict(self._read(asked))
+                self._asked, self._read_s = asked, clock.monotonic_s()
             return {symbol: self._known[symbol] for symbol in symbols if symbol in self._known}
 
-    def bars(self, symbol: str, start: datetime, end: datetime, now: datetime) -> list[Bar]:
-        if not SYMBOL.fullmatch(symbol):
-            return []
-        found = self._bars(symbol, "5Min", start, end)
-        return [bar for bar in found if start <= bar.at < end]
+    def bars(self, symbols: Sequence[str], start: datetime, end: datetime, now: datetime) -> dict[str, list[Bar]]:
+        told = self._bars(symbols, "5Min", start, end)
+        return {symbol: [bar for bar in bars if start <= bar.at < end] for symbol, bars in told.items()}
 
-    def days(self, symbol: str, first: date, last: date, now: datetime) -> list[Bar]:
-        if not SYMBOL.fullmatch(symbol):
-            return []
+    def days(self, symbols: Sequence[str], first: date, last: date, now: datetime) -> dict[str, list[Bar]]:
         begins = {hours.day_of(session): session[0] for session in hours.of_days(first, last)}
         if not begins:
-            return []
+            return {symbol: [] for symbol in symbols}
         start, end = (datetime.combine(day, time(), NEW_YORK) for day in (first, last))
-        found = self._bars(symbol, "1Day", start, end)
-        return [_moved(bar, begins[day]) for bar in found if (day := bar.at.astimezone(NEW_YORK).date()) in begins]
+        told = self._bars(symbols, "1Day", start, end)
+        return {
+            symbol: [_moved(bar, begins[day]) for bar in bars if (day := bar.at.astimezone(NEW_YORK).date()) in begins]
+            for symbol, bars in told.items()
+        }
 
-    def _read(self) -> Iterator[tuple[str, Snapshot]]:
-        every = sorted(self._asked)
-        for first in range(0, len(every), BATCH):
-            body = self._get("/v2/stocks/snapshots", {"symbols": ",".join(every[first : first + BATCH])})
+    def _read(self, asked: Collection[str]) -> Iterator[tuple[str, Snapshot]]:
+        for some in batches(sorted(asked), BATCH):
+            body = self._get("/v2/stocks/snapshots", {"symbols": ",".join(some)})
             yield from ((symbol, _snapshot(symbol, row)) for symbol, row in body.items())
 
-    def _bars(self, symbol: str, frame: str, start: datetime, end: datetime) -> Iterable[Bar]:
-        query = {"symbols": symbol, "timeframe": frame, "limit": str(PAGE)}
-        query |= {"start": start.astimezone(UTC).isoformat(), "end": end.astimezone(UTC).isoformat()}
-        found: list[Bar] = []
-        while True:
-            with self._lock:
-                body = self._get("/v2/stocks/bars", query)
-            found += [_bar(row) for row in body["bars"].get(symbol, ())]
-            if not body["next_page_token"]:
-                return found
-            query["page_token"] = body["next_page_token"]
+    def _bars(self, symbols: Sequence[str], frame: str, start: datetime, end: datetime) -> dict[str, list[Bar]]:
+        """Of all of them at once; a page may end in the middle of a symbol."""
+        found: dict[str, list[Bar]] = {symbol: [] for symbol in symbols}
+        span = {"start": start.astimezone(UTC).isoformat(), "end": end.astimezone(UTC).isoformat()}
+        for some in batches(sorted(symbol for symbol in found if SYMBOL.fullmatch(symbol)), BATCH):
+            query = {"symbols": ",".join(some), "timeframe": frame, "limit": str(PAGE), **span}
+            while True:
+                with self._lock:
+                    body = self._get("/v2/stocks/bars", query)
+                for symbol, rows in body["bars"].items():
+                    found[symbol] += [_bar(row) for row in rows]
+                if not body["next_page_token"]:
+                    break
+                query["page_token"] = body["next_page_token"]
+        return found
 
     def _get(self, path: str, query: Mapping[str, str]) -> Any:
         try:
@@ -100,7 +104,7 @@ def _snapshot(symbol: str, row: Mapping[str, Any]) -> Snapshot:
     """The exchange's daily bar begins with the first bar that ended: until then the session is its one price."""
     trade, book = row["latestTrade"], row["latestQuote"]
     price, at = float(trade["p"]), datetime.fromisoformat(trade["t"])
-    begin = hours.begun(at)[0][0]
+    begin = last_and_before(at)[0][0]
     day, before = row.get("dailyBar"), row.get("prevDailyBar")
     if day is None or datetime.fromisoformat(day["t"]).astimezone(NEW_YORK).date() != begin.astimezone(NEW_YORK).date():
         day, before = {"o": price, "h": price, "l": price, "v": 0}, day

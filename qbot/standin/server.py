@@ -63,7 +63,7 @@ class StandIn:
 
     async def _said(self, vendor: Vendor, switch: Switch, ask: Ask) -> Said:
         refusal = None if switch.fault is None else vendor.refusals.get(switch.fault)
-        if refusal is not None and not ask.path.startswith(vendor.aside):
+        if refusal is not None:
             return refusal
         keyless = vendor.without_key(ask)
         if keyless is not None:

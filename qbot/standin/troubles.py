@@ -10,8 +10,9 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from qbot.clock import NEW_YORK
+from qbot.market.calendar import last_and_before
 from qbot.standin import hours
-from qbot.standin.market import Bar, Prices, Snapshot
+from qbot.standin.market import Bar, Bars, Prices, Snapshot
 
 SLOW_S = 15.0  # longer than anybody waits for an answer
 LIE_FACTOR, SPLIT_FACTOR = 1.07, 2.0
@@ -102,25 +103,18 @@ class Lying:
                 told[symbol] = one
         return told
 
-    def bars(self, symbol: str, start: datetime, end: datetime, now: datetime) -> list[Bar]:
-        true = self.truth.bars(symbol, start, end, now)
-        if not self.switch.concerns([symbol]):
-            return list(true)
-        if self.switch.fault is Trouble.STALE:
-            begin = hours.begun(now)[0][0]
-            true = [bar for bar in true if bar.at < begin]
-        elif self.switch.fault is Trouble.WRONG_TIME_ZONE:
-            true = [replace(bar, at=bar.at + self.switch.shift(bar.at)) for bar in true]
-        return self._bars(true)
+    def bars(self, symbols: Sequence[str], start: datetime, end: datetime, now: datetime) -> Bars:
+        return self._told(self.truth.bars(symbols, start, end, now), last_and_before(now)[0][0])
 
-    def days(self, symbol: str, first: date, last: date, now: datetime) -> list[Bar]:
-        true = self.truth.days(symbol, first, last, now)
-        if not self.switch.concerns([symbol]):
-            return list(true)
-        if self.switch.fault is Trouble.STALE:
-            newest = hours.last_ended(now)[0]
-            true = [bar for bar in true if bar.at < newest]
-        return self._bars(true)
+    def days(self, symbols: Sequence[str], first: date, last: date, now: datetime) -> Bars:
+        return self._told(self.truth.days(symbols, first, last, now), hours.last_ended(now)[0])
+
+    def _told(self, true: Bars, newest: datetime) -> Bars:
+        """`newest`: the begin of what a stale one does not know yet."""
+        return {
+            symbol: self._bars(bars, newest) if self.switch.concerns([symbol]) else bars
+            for symbol, bars in true.items()
+        }
 
     def _snapshot(self, true: Snapshot) -> Snapshot | None:
         fault = self.switch.fault
@@ -129,7 +123,7 @@ class Lying:
         if fault is Trouble.WRONG_TIME_ZONE:
             return replace(true, at=true.at + self.switch.shift(true.at))
         if fault is Trouble.STALE:
-            close, price = hours.begun(true.begin)[1][1], true.previous_close
+            close, price = last_and_before(true.begin)[1][1], true.previous_close
             return replace(true, at=close, price=price, bid=price, ask=price)
         one = replace(true, price=self._price(true.price), bid=self._price(true.bid), ask=self._price(true.ask))
         if fault is Trouble.UNSPLIT:
@@ -138,9 +132,13 @@ class Lying:
             one = replace(one, **day)
         return one
 
-    def _bars(self, true: Sequence[Bar]) -> list[Bar]:
+    def _bars(self, true: Sequence[Bar], newest: datetime) -> list[Bar]:
         if self.switch.fault is Trouble.UNKNOWN_SYMBOL:
             return []
+        if self.switch.fault is Trouble.STALE:
+            true = [bar for bar in true if bar.at < newest]
+        elif self.switch.fault is Trouble.WRONG_TIME_ZONE:
+            true = [replace(bar, at=bar.at + self.switch.shift(bar.at)) for bar in true]
         told = self._price
         return [
             replace(one, open=told(one.open), high=told(one.high), low=told(one.low), close=told(one.close))

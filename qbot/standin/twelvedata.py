@@ -5,7 +5,7 @@ Facts of the wire: twelvedata.com/docs, and recorded answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,6 +19,7 @@ from qbot.standin.troubles import Trouble
 from qbot.standin.vendor import Ask, Market, Said, Vendor, change, listed, said
 
 Body = dict[str, Any]
+INTERVAL = "5min"  # the one that QBot asks for
 WITHOUT_START = timedelta(days=10)  # far enough back for the newest bars, however few are asked for
 PRICING = "https://twelvedata.com/pricing"
 
@@ -63,9 +64,9 @@ def _answer(ask: Ask, market: Market) -> Said:
     if ask.path == "/quote":
         return _each(ask, lambda symbol: _quote(symbol, market))
     if ask.path == "/time_series":
-        if ask.query.get("interval") not in ("5min", "1day"):
-            return said(_error(400, "**interval** is not supported here: 5min or 1day"), 400)
-        return _each(ask, lambda symbol: _series(symbol, ask, market))
+        if ask.query.get("interval") != INTERVAL:
+            return said(_error(400, f"**interval** is not supported here: {INTERVAL}"), 400)
+        return _all_series(ask, market)
     return said(PLAN, 403)
 
 
@@ -101,26 +102,30 @@ def _year(found: Snapshot) -> Body:
     return {"low": _text(found.low), "high": _text(found.high), "range": f"{found.low:.6f} - {found.high:.6f}"}
 
 
-def _series(symbol: str, ask: Ask, market: Market) -> Body:
-    if market.snapshot(symbol) is None:
-        return NOT_THERE
+def _all_series(ask: Ask, market: Market) -> Said:
     try:
         zone, start, end, count = _span(ask, market.now)
     except (ValueError, ZoneInfoNotFoundError):
-        return _error(400, "Invalid **start_date**, **end_date**, **timezone** or **outputsize**.")
-    daily = ask.query["interval"] == "1day"
-    found = _days(symbol, start, end, market) if daily else market.bars(symbol, start, end)
+        wrong = _error(400, "Invalid **start_date**, **end_date**, **timezone** or **outputsize**.")
+        return _each(ask, lambda _symbol: wrong)
+    known = list(market.prices.snapshots(listed(ask), market.now))
+    found = market.bars(known, start, end)
+    ascending = ask.query.get("order", "desc").lower() == "asc"
+    return _each(
+        ask, lambda symbol: _series(symbol, found[symbol][-count:], zone, ascending) if symbol in found else NOT_THERE
+    )
+
+
+def _series(symbol: str, found: Sequence[Bar], zone: ZoneInfo, ascending: bool) -> Body:
     if not found:
         return NO_BARS
     one = company.company(symbol)
-    form = "%Y-%m-%d" if daily else "%Y-%m-%d %H:%M:%S"
-    newest_first = [_row(bar, f"{bar.at.astimezone(zone):{form}}") for bar in found[-count:]][::-1]
+    values = [_row(bar, f"{bar.at.astimezone(zone):%Y-%m-%d %H:%M:%S}") for bar in found]
     meta = {
-        "symbol": symbol, "interval": ask.query["interval"], "currency": "USD", "exchange_timezone": "America/New_York",
+        "symbol": symbol, "interval": INTERVAL, "currency": "USD", "exchange_timezone": "America/New_York",
         "exchange": one.exchange, "mic_code": "XNGS", "type": "Common Stock",
     }  # fmt: skip
-    values = newest_first if ask.query.get("order", "desc").lower() != "asc" else newest_first[::-1]
-    return {"meta": meta, "values": values, "status": "ok"}
+    return {"meta": meta, "values": values if ascending else values[::-1], "status": "ok"}
 
 
 def _span(ask: Ask, now: datetime) -> tuple[ZoneInfo, datetime, datetime, int]:
@@ -138,11 +143,6 @@ def _span(ask: Ask, now: datetime) -> tuple[ZoneInfo, datetime, datetime, int]:
     if not 0 < count <= 5000:
         raise ValueError(count)
     return zone, start, end, count
-
-
-def _days(symbol: str, start: datetime, end: datetime, market: Market) -> list[Bar]:
-    first, last = (at.astimezone(NEW_YORK).date() for at in (start, end))
-    return list(market.prices.days(symbol, first, last, market.now))
 
 
 def _row(bar: Bar, when: str) -> Body:

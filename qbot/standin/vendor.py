@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from qbot.standin.market import Bar, Prices, Snapshot
+from qbot.standin.market import Bars, Prices, Snapshot
 from qbot.standin.troubles import LIES, Trouble
 
 JSON, TEXT, PAGE = "application/json", "text/plain", "text/html"
@@ -46,9 +46,9 @@ class Market:
         """None: it does not know the symbol."""
         return self.prices.snapshots([symbol], self.now).get(symbol)
 
-    def bars(self, symbol: str, start: datetime, end: datetime) -> list[Bar]:
+    def bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> Bars:
         """Five-minute bars from `start` on, before `end`."""
-        return list(self.prices.bars(symbol, start, end, self.now))
+        return self.prices.bars(symbols, start, end, self.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Vendor:
 
     `without_key`: what it answers to a request without a key, or None where one came. `symbols_of`: those asked for, as
     QBot writes them. `refusals`: its recorded body of each trouble that has one; `lies`: the others it can have.
-    `aside`: paths that no refusal touches.
+    `aside`: whether a path is one that no refusal and no lie touches.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Vendor:
     refusals: Mapping[Trouble, Said]
     symbols_of: Callable[[Ask], tuple[str, ...]]
     lies: frozenset[Trouble] = LIES
-    aside: tuple[str, ...] = ()
+    aside: Callable[[str], bool] = lambda _path: False
 
     @property
     def troubles(self) -> tuple[Trouble, ...]:

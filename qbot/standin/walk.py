@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from qbot.market.calendar import Session, sessions_between
+from qbot.market.calendar import Session, last_and_before, sessions_between
 from qbot.standin import hours
 from qbot.standin.market import Bar, Snapshot
 from qbot.types import BAR_MINUTES, TICKER
@@ -49,21 +49,25 @@ class Walk:
         self._course = lru_cache(maxsize=SESSIONS_KEPT)(self._make_course)
 
     def snapshots(self, symbols: Sequence[str], now: datetime) -> dict[str, Snapshot]:
-        last, before = hours.begun(now)
+        last, before = last_and_before(now)
         return {symbol: self._snapshot(symbol, last, before, now) for symbol in symbols if self._knows(symbol)}
 
-    def bars(self, symbol: str, start: datetime, end: datetime, now: datetime) -> list[Bar]:
-        until = min(end, now)
-        if not self._knows(symbol) or until <= start:
-            return []
-        length = timedelta(minutes=BAR_MINUTES)
-        found = (bar for session in sessions_between(start, until) for bar in self._of_session(symbol, session))
-        return [bar for bar in found if start <= bar.at < end and bar.at + length <= now]
+    def bars(self, symbols: Sequence[str], start: datetime, end: datetime, now: datetime) -> dict[str, list[Bar]]:
+        until, length = min(end, now), timedelta(minutes=BAR_MINUTES)
+        sessions = sessions_between(start, until) if start < until else []
 
-    def days(self, symbol: str, first: date, last: date, now: datetime) -> list[Bar]:
-        if not self._knows(symbol):
-            return []
-        return [self._day(symbol, session) for session in hours.of_days(first, last) if session[1] <= now]
+        def told(symbol: str) -> list[Bar]:
+            found = (bar for session in sessions for bar in self._of_session(symbol, session))
+            return [bar for bar in found if start <= bar.at < end and bar.at + length <= now]
+
+        return {symbol: told(symbol) if self._knows(symbol) else [] for symbol in symbols}
+
+    def days(self, symbols: Sequence[str], first: date, last: date, now: datetime) -> dict[str, list[Bar]]:
+        ended = [session for session in hours.of_days(first, last) if session[1] <= now]
+        return {
+            symbol: [self._day(symbol, session) for session in ended] if self._knows(symbol) else []
+            for symbol in symbols
+        }
 
     def _knows(self, symbol: str) -> bool:
         return bool(TICKER.fullmatch(symbol)) if self._symbols is None else symbol in self._symbols

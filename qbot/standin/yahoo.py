@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from qbot.clock import NEW_YORK
-from qbot.market.calendar import Session, sessions_between
+from qbot.market.calendar import Session, last_and_before, sessions_between
 from qbot.standin import addresses, company, hours
 from qbot.standin.market import Bar, Snapshot
 from qbot.standin.refusals import ANY
@@ -20,6 +20,7 @@ from qbot.standin.vendor import PAGE, Ask, Market, Said, Vendor, change, ours, s
 
 CHART, SUMMARY = "/v8/finance/chart/", "/v10/finance/quoteSummary/"
 QUOTE, SERIES, NEWS = "/v7/finance/quote", "/ws/fundamentals-timeseries/", "/xhr/ncp"
+ROOT, ASIDE = ("", "/"), ("/v1/", "/consent", "/v2/", "/copyConsent")  # of cookies, consent and crumbs
 INTRADAY_DAYS = 60  # five-minute bars go back so far
 RANGES = {"1d": 1, "5d": 5, "1mo": 31, "3mo": 93, "6mo": 186, "1y": 366}
 CONSENT = (
@@ -62,7 +63,7 @@ def _answer(ask: Ask, market: Market) -> Said:
 
 def _aside(ask: Ask) -> Said:
     """The hosts of cookies, consent and crumbs."""
-    if ask.path in ("", "/"):
+    if ask.path in ROOT:
         return Said(b"", 404, PAGE, {"Set-Cookie": "A3=made-up; Max-Age=31557600; Path=/; HttpOnly"})
     if ask.path == "/v1/test/getcrumb":
         return text("made.up.crumb")
@@ -89,7 +90,7 @@ def _chart(ask: Ask, market: Market) -> Said:
         told = f"startTime={start.timestamp():.0f} and endTime={end.timestamp():.0f}"
         words = f"5m data not available for {told}. The requested range must be within the last 60 days."
         return _error("chart", "Unprocessable Entity", words, 422)
-    bars = _days(found, start, end, market) if interval == "1d" else market.bars(symbol, start, end)
+    bars = _days(found, start, end, market) if interval == "1d" else market.bars([symbol], start, end)[symbol]
     return said({"chart": {"result": [_result(found, bars, interval, ask, start, end)], "error": None}})
 
 
@@ -101,15 +102,16 @@ def _span(ask: Ask, now: datetime) -> tuple[datetime, datetime]:
     named = ask.query.get("range", "1d")
     if named not in RANGES:
         raise ValueError(named)
-    begin = hours.begun(now)[0][0]
+    begin = last_and_before(now)[0][0]
     return begin - timedelta(days=RANGES[named] - 1), now + timedelta(seconds=1)
 
 
 def _days(found: Snapshot, start: datetime, end: datetime, market: Market) -> list[Bar]:
     """The sessions that begin in the span; the last one as it stands now."""
-    newest = hours.begun(market.now)[0]
+    newest = last_and_before(market.now)[0]
     first, last = start.astimezone(NEW_YORK).date(), min(end.astimezone(NEW_YORK).date(), _before(newest))
-    bars = [bar for bar in market.prices.days(found.symbol, first, last, market.now) if start <= bar.at < end]
+    days = market.prices.days([found.symbol], first, last, market.now)[found.symbol]
+    bars = [bar for bar in days if start <= bar.at < end]
     now = Bar(newest[0], found.open, found.high, found.low, found.price, found.volume)
     return [*bars, now] if start <= newest[0] < end else bars
 
@@ -132,7 +134,7 @@ def _result(found: Snapshot, bars: Sequence[Bar], interval: str, ask: Ask, start
 
 
 def _meta(found: Snapshot) -> Body:
-    one, regular = company.company(found.symbol), hours.begun(found.begin)[0]
+    one, regular = company.company(found.symbol), last_and_before(found.begin)[0]
     early, late = (regular[0] - timedelta(hours=5.5), regular[0]), (regular[1], regular[1] + timedelta(hours=4))
     return {
         "currency": "USD", "symbol": theirs(found.symbol), "exchangeName": "NMS", "fullExchangeName": "NasdaqGS",
@@ -239,7 +241,7 @@ VENDOR = Vendor(
     without_key=lambda _ask: None,
     answer=_answer,
     symbols_of=_symbols_of,
-    aside=("/v1/", "/consent", "/v2/", "/copyConsent"),
+    aside=lambda path: path in ROOT or path.startswith(ASIDE),
     refusals=ANY
     | {
         Trouble.MINUTE_LIMIT: text("Too Many Requests\r\n", 429),

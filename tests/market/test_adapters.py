@@ -319,17 +319,54 @@ def test_a_symbol_without_bars_costs_no_other_its_bars() -> None:
     assert str(alone["ts"].dtype) == "datetime64[ns, UTC]"
 
 
-def test_bars_that_came_before_a_limit_are_kept_and_none_at_all_is_an_error() -> None:
+def test_a_limit_leaves_nobody_without_a_word_and_the_bars_that_came_before_go_with_it() -> None:
     symbols = [f"S{number}" for number in range(20)]
     limit = reply(twelve(429, TWELVE_MINUTE))
     first = reply({symbol: series("14:30") for symbol in symbols[:8]})
     source = Source(lambda _path, query: first if query["symbol"].startswith("S0,") else limit)
-    assert TwelveData(source).bars(symbols, START, END)["symbol"].tolist() == symbols[:8]
+    with pytest.raises(ProviderError) as raised:
+        TwelveData(source).bars(symbols, START, END)
+    error = raised.value
+    assert error.bars is not None
+    assert (error.fault, error.bars["symbol"].tolist(), error.credits) == (MINUTE, symbols[:8], 8)
     assert len(source.asked) == 2
     refusing = Source(limit)
     with pytest.raises(ProviderError) as raised:
         TwelveData(refusing).bars(symbols, START, END)
     assert (raised.value.fault, len(refusing.asked)) == (MINUTE, 1)
+
+
+@pytest.mark.parametrize(("ill", "fault"), [
+    (twelve(429, TWELVE_MINUTE), MINUTE), (twelve(429, TWELVE_DAY), QUOTA), (twelve(500, "?"), TRANSIENT),
+    (twelve(401, "?"), AUTH), ({}, TRANSIENT), ({"status": "ok"}, TRANSIENT), (None, TRANSIENT),
+])  # fmt: skip
+def test_what_one_symbol_of_a_batch_has_against_the_source_is_not_that_it_has_no_bars(ill: Any, fault: Fault) -> None:
+    source = twelve_data({"A": series("14:30"), "ILL": ill, "BAD": twelve(404, TWELVE_SYMBOL), "C": series("14:35")})
+    with pytest.raises(ProviderError) as raised:
+        TwelveData(source).bars(["A", "ILL", "BAD", "C"], START, END)
+    error = raised.value
+    assert error.bars is not None
+    assert (error.fault, error.bars["symbol"].tolist(), error.credits) == (fault, ["A", "C"], 4)
+    assert len(source.asked) == 1
+
+
+def test_a_symbol_that_a_batch_does_not_tell_of_is_not_one_without_bars() -> None:
+    with pytest.raises(ProviderError) as raised:
+        TwelveData(twelve_data({"A": series("14:30")})).bars(["A", "B"], START, END)
+    assert raised.value.fault is TRANSIENT
+
+
+def test_bars_asked_for_one_by_one_after_a_refusal_of_all_are_kept_until_the_source_fails() -> None:
+    def answer(_path: str, query: Mapping[str, str]) -> Reply:
+        bodies = {"A": series("14:30"), "BAD": twelve(404, TWELVE_SYMBOL), "C": twelve(429, TWELVE_MINUTE)}
+        return reply(bodies.get(query["symbol"], twelve(404, TWELVE_SYMBOL)))
+
+    source = Source(answer)
+    with pytest.raises(ProviderError) as raised:
+        TwelveData(source).bars(["A", "BAD", "C", "D"], START, END)
+    assert raised.value.bars is not None
+    assert (raised.value.fault, raised.value.bars["symbol"].tolist()) == (MINUTE, ["A"])
+    assert source.symbols() == ["A,BAD,C,D", "A", "BAD", "C"]
 
 
 def test_no_bars_are_asked_for_of_no_time_or_no_symbol() -> None:

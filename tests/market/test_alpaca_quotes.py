@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -122,3 +122,47 @@ def test_bars_say_why_there_are_none() -> None:
     assert raised.value.fault is Fault.MINUTE_LIMIT
     with pytest.raises(ProviderError, match="unreadable"):
         data(Client(lambda _symbols: {"bars": {"A": [{"t": "x"}]}})).bars(["A"], NOW, NOW)
+
+
+def bar(at: datetime, price: float | None = 100.0, **other: object) -> dict[str, Any]:
+    return {"t": f"{at:%Y-%m-%dT%H:%M:%SZ}", "o": price, "h": price, "l": price, "c": price, "v": 7, **other}
+
+
+HOUR_AGO, BAR = NOW - timedelta(hours=1), timedelta(minutes=5)
+
+
+def test_bars_of_another_time_than_asked_for_are_left_out() -> None:
+    times = [HOUR_AGO - BAR, HOUR_AGO, NOW - BAR, NOW, HOUR_AGO + timedelta(minutes=1)]
+    client = Client(lambda _symbols: {"A": [bar(at) for at in times]})
+    assert list(data(client).bars(["A"], HOUR_AGO, NOW)["ts"]) == [HOUR_AGO, NOW - BAR]
+
+
+@pytest.mark.parametrize("spoilt", [
+    bar(HOUR_AGO, None), bar(HOUR_AGO, float("inf")), bar(HOUR_AGO, float("nan")), bar(HOUR_AGO, 1e12),
+    bar(HOUR_AGO, 0.0), bar(HOUR_AGO, h=1.0), {"t": None}, {}, None,
+])  # fmt: skip
+def test_a_bar_that_can_be_none_costs_no_other(spoilt: Any) -> None:
+    client = Client(lambda _symbols: {"A": [spoilt, bar(HOUR_AGO + BAR)], "B": [bar(HOUR_AGO)], "C": None})
+    found = data(client).bars(["A", "B", "C"], HOUR_AGO, NOW)
+    assert list(zip(found["symbol"], found["ts"], strict=True)) == [("A", HOUR_AGO + BAR), ("B", HOUR_AGO)]
+
+
+@pytest.mark.parametrize("body", [
+    {"A": [bar(HOUR_AGO - BAR)]}, {"A": [bar(HOUR_AGO - timedelta(hours=5))], "B": None}, {"message": "try later"},
+    {"bars": [1]}, {"A": [None]}, {"A": [bar(HOUR_AGO, None)], "B": [bar(HOUR_AGO - BAR)]},
+])  # fmt: skip
+def test_an_answer_that_tells_of_nothing_that_was_asked_for_is_no_word_that_there_are_no_bars(body: Any) -> None:
+    with pytest.raises(ProviderError) as raised:
+        data(Client(lambda _symbols: body)).bars(["A"], HOUR_AGO, NOW)
+    assert raised.value.fault is Fault.TRANSIENT
+    assert len(data(Client(lambda _symbols: {})).bars(["A"], HOUR_AGO, NOW)) == 0
+
+
+def test_bars_that_came_before_a_refusal_go_with_it() -> None:
+    def answer(symbols: list[str]) -> Any:
+        return refusal(500, "{}") if "S249" in symbols else {symbols[0]: [bar(HOUR_AGO)]}
+
+    with pytest.raises(ProviderError) as raised:
+        data(Client(answer)).bars([f"S{number}" for number in range(250)], HOUR_AGO, NOW)
+    assert raised.value.bars is not None
+    assert (list(raised.value.bars["symbol"]), raised.value.credits) == (["S0"], 2)

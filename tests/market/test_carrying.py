@@ -53,11 +53,29 @@ def carried(world: World, plan: Plan, source: BarProvider, turns: Turns, since: 
 
 def test_a_long_history_is_counted_for_each_request_that_it_takes(world: World) -> None:
     symbols = [f"S{number}" for number in range(8)]
-    wire, turns = Source(reply({"status": "ok"})), Turns()
+    wire, turns = Source(reply({symbol: {"values": [], "status": "ok"} for symbol in symbols})), Turns()
     carried(world, TWELVEDATA, TwelveData(wire), turns, dict.fromkeys(symbols, MID_SESSION - HISTORY))
     assert wire.cost == 16  # two requests of eight
     assert turns.symbols == [8, 8]
     assert [row["used"] for row in world.rows(tables.source_quotas)] == [wire.cost]
+
+
+@pytest.mark.parametrize(("code", "said", "fault"), [
+    (429, "You have run out of API credits for the day.", Fault.QUOTA),
+    (429, "You have run out of API credits for the current minute.", Fault.MINUTE_LIMIT),
+    (500, "Internal server error", Fault.TRANSIENT),
+])  # fmt: skip
+def test_bars_that_came_before_a_failure_are_kept_and_the_failure_is_told(
+    world: World, code: int, said: str, fault: Fault
+) -> None:
+    at = MID_SESSION - timedelta(minutes=30)
+    prices = dict.fromkeys(("open", "high", "low", "close", "volume"), "7")
+    whole = {"values": [{"datetime": f"{at:%Y-%m-%d %H:%M:%S}", **prices}], "status": "ok"}
+    wire = Source(reply({"A": whole, "B": {"code": code, "message": said, "status": "error"}}))
+    since = dict.fromkeys(("A", "B"), MID_SESSION - timedelta(hours=1))
+    told = carried(world, TWELVEDATA, TwelveData(wire), Turns(), since)
+    assert told.failed is not None
+    assert (told.failed.fault, told.bars["symbol"].tolist(), wire.cost) == (fault, ["A"], 2)  # and not again at once
 
 
 class Headlines:

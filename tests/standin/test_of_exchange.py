@@ -16,7 +16,7 @@ from qbot.market.alpaca_data import AlpacaData, connect
 from qbot.market.provider import Fault, ProviderError
 from qbot.market.providers import sources_of
 from qbot.settings import Settings
-from qbot.standin import hours
+from qbot.standin import hours, of_exchange
 from qbot.standin.of_exchange import OfExchange
 from qbot.standin.running import standing_in
 from tests.support.exchange import KEY, MID_SESSION, RunningExchange, exchange_thread
@@ -25,12 +25,15 @@ SYMBOLS = ["AAPL", "SPY"]
 
 
 class Counting(OfExchange):
-    """It counts what it asks the exchange."""
+    """It counts what it asks the exchange. `gone`: nobody answers."""
 
     requests = 0
+    gone = False
 
     def _get(self, path: str, query: Mapping[str, str]) -> Any:
         self.requests += 1
+        if self.gone:
+            raise DataUnavailable("gone")
         return super()._get(path, query)
 
 
@@ -72,9 +75,11 @@ def test_every_vendor_tells_the_exchange_s_price_and_the_exchange_is_asked_once(
                 assert answer.days["AAPL"].previous_close == true.days["AAPL"].previous_close
             else:
                 assert float(answer.quotes["SPY"].price_usd) == true.days["SPY"].previous_close
-        assert prices.requests == 1 + len(SYMBOLS)  # Marketstack's days, which are not kept
+        assert prices.requests == 2  # and Marketstack's days, which are not kept
         start = exchange.clock() - timedelta(days=4)
+        before = prices.requests
         told = [source.bars(SYMBOLS, start, exchange.clock()) for source in sources.bars]
+        assert prices.requests == before + 2 + len(SYMBOLS)  # only Yahoo is asked for one symbol at a time
         own = direct(exchange).bars(SYMBOLS, start, exchange.clock())
         for frame in told:
             assert frame["close"].tolist() == own["close"].tolist()
@@ -99,11 +104,42 @@ def test_it_asks_for_every_symbol_it_was_ever_asked_for_at_once_and_again_when_t
     assert forgetful.requests == 2
 
 
+def test_bars_of_many_symbols_are_asked_for_at_once_and_pages_that_end_within_one_are_joined(
+    exchange: RunningExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, prices = exchange.clock(), Counting(exchange.url)
+    many, start = ["SPY", "not one", "AAPL", *(f"Z{number}" for number in range(300))], now - timedelta(days=2)
+    whole = prices.bars(many, start, now, now)
+    assert prices.requests == 2  # two hundred symbols a request
+    assert list(whole) == many
+    assert {symbol for symbol, bars in whole.items() if bars} == {"AAPL", "SPY"}
+    times = [bar.at for bar in whole["SPY"]]
+    assert start <= times[0] < times[-1] < now
+    days = prices.days(SYMBOLS, now.date() - timedelta(days=6), now.date(), now)
+    assert prices.requests == 3
+    assert all(days[symbol] for symbol in SYMBOLS)
+    monkeypatch.setattr(of_exchange, "PAGE", len(times) - 1)
+    assert prices.bars(many, start, now, now) == whole
+    assert prices.requests == 3 + 4  # of the first two hundred three pages
+
+
+def test_a_symbol_that_could_not_be_read_once_is_known_when_it_can(exchange: RunningExchange) -> None:
+    prices = Counting(exchange.url, kept_s=3_600)
+    prices.snapshots(["AAPL"], exchange.clock())
+    prices.gone = True
+    with pytest.raises(DataUnavailable):
+        prices.snapshots(["SPY"], exchange.clock())
+    assert set(prices.snapshots(["AAPL"], exchange.clock())) == {"AAPL"}
+    prices.gone = False
+    assert set(prices.snapshots(["SPY"], exchange.clock())) == {"SPY"}
+
+
 def test_before_the_first_bar_has_ended_the_day_is_its_one_price(tmp_path: Path) -> None:
     with exchange_thread(tmp_path) as exchange:
         exchange.clock.set(datetime(2025, 7, 8, 13, 32, tzinfo=UTC))
         found = OfExchange(exchange.url).snapshots(["AAPL"], exchange.clock())["AAPL"]
-        (yesterday,) = OfExchange(exchange.url).days("AAPL", MID_SESSION.date(), MID_SESSION.date(), exchange.clock())
+        day = MID_SESSION.date()
+        (yesterday,) = OfExchange(exchange.url).days(["AAPL"], day, day, exchange.clock())["AAPL"]
         assert found.begin == datetime(2025, 7, 8, 13, 30, tzinfo=UTC)
         assert found.open == found.high == found.low == found.price
         assert (found.volume, found.previous_close) == (0, yesterday.close)
@@ -112,11 +148,11 @@ def test_before_the_first_bar_has_ended_the_day_is_its_one_price(tmp_path: Path)
 
 def test_days_are_the_sessions_that_have_ended(exchange: RunningExchange) -> None:
     today = exchange.clock().date()
-    days = OfExchange(exchange.url).days("SPY", today - timedelta(days=6), today, exchange.clock())
-    assert [day.at for day in days] == [
+    days = OfExchange(exchange.url).days(["SPY", "not one"], today - timedelta(days=6), today, exchange.clock())
+    assert [day.at for day in days["SPY"]] == [
         session[0] for session in hours.of_days(today - timedelta(days=6), today) if session[1] <= exchange.clock()
     ]
-    assert OfExchange(exchange.url).days("not one", today, today, exchange.clock()) == []
+    assert days["not one"] == []
 
 
 def test_a_market_that_cannot_be_asked_is_a_vendor_out_of_order(tmp_path: Path) -> None:

@@ -147,9 +147,10 @@ def test_the_document_tells_what_each_can_have() -> None:
 # --- the process -----------------------------------------------------------------------------------------------------
 
 
-def test_it_runs_as_a_process_of_its_own_with_a_market_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("level", ["INFO", "info"])
+def test_it_runs_as_a_process_of_its_own_with_a_market_of_its_own(tmp_path: Path, level: str) -> None:
     port = free_port()
-    env = environment.plain() | {"PYTHONPATH": str(ROOT), "QBOT_HOME": str(tmp_path)}
+    env = environment.plain() | {"PYTHONPATH": str(ROOT), "QBOT_HOME": str(tmp_path), "QBOT_LOG_LEVEL": level}
     process = subprocess.Popen([sys.executable, "-m", "qbot.standin", "--port", str(port)], env=env)
     try:
         wait_until(lambda: programs._http_ok(f"http://127.0.0.1:{port}/healthz"), "the stand-in")
@@ -185,6 +186,29 @@ def test_a_provider_is_broken_and_healed_by_hand(standin: Running, monkeypatch: 
     assert standin.control.all()["finnhub"].fault is Trouble.LYING_PRICE
     run(monkeypatch, standin, "heal")
     assert standin.control.all()["finnhub"].fault is None
+
+
+def test_a_ticker_may_be_written_in_small_letters(standin: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(monkeypatch, standin, "finnhub", "zero", "--symbol", "aapl", "--symbol", "brk.b")
+    assert done.exit_code == 0
+    assert standin.control.all()["finnhub"].symbols == ("AAPL", "BRK.B")
+
+
+@pytest.mark.parametrize("words", [
+    ["finnhub", "--symbol", "AAPL"], ["finnhub", "--times", "2"], ["finnhub", "--factor", "2"],
+    ["finnhub", "--hours", "2"], ["finnhub", "--latency", "1", "--symbol", "AAPL"], ["--times", "2"],
+    ["finnhub", "heal", "--symbol", "AAPL"], ["heal", "--times", "2"], ["finnhub", "zero", "--symbol", "A,B"],
+    ["finnhub", "zero", "--symbol", ""], ["finnhub", "zero", "--factor", "2"], ["finnhub", "stale", "--hours", "2"],
+])  # fmt: skip
+def test_what_would_do_nothing_is_refused_in_a_sentence_and_changes_nothing(
+    standin: Running, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    standin.control.switch("finnhub", Trouble.NULL)
+    before = standin.control.all()
+    done = run(monkeypatch, standin, *words)
+    assert isinstance(done.exception, ConfigError), done.output
+    assert len(str(done.exception).split()) > 5
+    assert standin.control.all() == before
 
 
 def test_it_shows_how_all_do_and_what_one_was_asked(standin: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,16 +19,15 @@ from qbot.clock import monotonic_s
 from qbot.errors import ConfigError, StackError
 from qbot.market import alpaca_data, finnhub, fmp, marketstack, twelvedata
 from qbot.market.aggregation import Market, Reason, aggregate, unsound
-from qbot.market.calendar import sessions_between
+from qbot.market.calendar import LOOK_BACK, sessions_between
 from qbot.market.provider import Answer, Fault, Provider, ProviderError
 from qbot.market.wire import Key, Wire
 from qbot.market.xai import Xai
 from qbot.market.yahoo import Yahoo
 from qbot.market.yahoo_link import YahooLink
 from qbot.settings import Settings
-from qbot.standin.addresses import FINNHUB
+from qbot.standin.addresses import FINNHUB, YAHOO
 from qbot.standin.client import Control
-from qbot.standin.hours import LOOK_BACK
 from qbot.standin.running import Running
 from qbot.standin.server import VENDORS
 from qbot.standin.troubles import LIES, Trouble
@@ -209,9 +209,24 @@ def test_bars_lie_as_quotes_do(standin: Running, values: Settings, name: str) ->
     true = of.bars(["AAPL"], start, NOW)
     standin.control.switch(name, T.UNSPLIT)
     assert of.bars(["AAPL"], start, NOW)["close"].tolist() == pytest.approx((2 * true["close"]).tolist())
-    for lie in (T.STALE, *NO_PRICE, T.UNKNOWN_SYMBOL):
+    for lie in (T.STALE, *(() if name == "alpaca" else NO_PRICE), T.UNKNOWN_SYMBOL):
         standin.control.switch(name, lie)
         assert len(of.bars(["AAPL"], start, NOW)) == 0, lie
+
+
+def test_bars_of_alpaca_that_can_be_none_are_neither_believed_nor_taken_for_none(
+    standin: Running, values: Settings
+) -> None:
+    of = alpaca_data.connect(values)
+    start = market().sessions[-1][0]
+    for lie in (T.WRONG_TIME_ZONE, *NO_PRICE):
+        standin.control.switch("alpaca", lie)
+        with pytest.raises(ProviderError) as raised:
+            of.bars(["AAPL"], start, NOW)
+        assert raised.value.fault is Fault.TRANSIENT, lie
+    before = start - timedelta(hours=8)  # where those of the session before it lie, too
+    standin.control.switch("alpaca", T.WRONG_TIME_ZONE, hours=-6)
+    assert (of.bars(["AAPL"], before, NOW)["ts"] >= before).all()
 
 
 # --- the switch itself -----------------------------------------------------------------------------------------------
@@ -223,6 +238,24 @@ def test_a_trouble_can_end_by_itself(standin: Running, values: Settings) -> None
     faults = [asked(of).missing.get("AAPL") for _ in range(3)]
     assert faults == [Fault.TRANSIENT, Fault.TRANSIENT, None]
     assert standin.control.all()["finnhub"].fault is None
+
+
+def test_cookies_and_crumbs_of_yahoo_are_not_among_the_requests_of_a_trouble(standin: Running) -> None:
+    def asked_at(path: str) -> int:
+        return requests.get(f"{standin.url}{YAHOO}{path}", timeout=5).status_code
+
+    aside, chart = ("", "/", "/v1/test/getcrumb", "/consent"), "/v8/finance/chart/AAPL"
+    standin.control.switch("yfinance", T.MINUTE_LIMIT, times=2)
+    assert 429 not in [asked_at(path) for path in aside]
+    assert standin.control.all()["yfinance"].times == 2
+    assert [asked_at(chart) for _ in range(3)] == [429, 429, 200]
+    standin.control.switch("yfinance", T.LYING_PRICE, times=1)
+    assert 429 not in [asked_at(path) for path in aside]
+    assert standin.control.all()["yfinance"].fault is T.LYING_PRICE
+    standin.control.switch("yfinance", T.DEAD, times=1)  # whoever is gone gives no cookies either
+    with pytest.raises(requests.ConnectionError):
+        asked_at("/v1/test/getcrumb")
+    assert asked_at(chart) == 200
 
 
 def test_what_a_vendor_cannot_have_is_refused_and_changes_nothing(standin: Running) -> None:

@@ -57,7 +57,7 @@ def test_alpaca_twelve_data_and_yahoo_tell_the_same_bars(values: Settings) -> No
     told = [sorted(frame.itertuples(index=False, name=None)) for frame in frames]
     assert [list(frame.columns) for frame in frames] == [list(BAR_COLUMNS)] * 3
     assert told[0] == told[1] == told[2]
-    true = Walk().bars("AAPL", start, NOW, NOW)
+    true = Walk().bars(["AAPL"], start, NOW, NOW)["AAPL"]
     assert [row[1:6] for row in told[0] if row[0] == "AAPL"] == [(b.at, b.open, b.high, b.low, b.close) for b in true]
 
 
@@ -72,7 +72,7 @@ def test_alpaca_s_bars_come_in_pages(standin: Running) -> None:
         if body["next_page_token"] is None:
             break
         query["page_token"] = body["next_page_token"]
-    expected = [bar.at for bar in Walk().bars("AAPL", start, NOW, NOW)]
+    expected = [bar.at for bar in Walk().bars(["AAPL"], start, NOW, NOW)["AAPL"]]
     assert got == [(s, f"{at:%Y-%m-%dT%H:%M:%SZ}") for s in ("AAPL", "MSFT") for at in expected]
 
 
