@@ -111,12 +111,6 @@ def test_a_write_that_fails_is_a_named_error_and_leaves_nothing(world: World) ->
     assert world.rows(tables.bars) == []
 
 
-def test_what_bars_are_adjusted_for_is_recorded(world: World) -> None:
-    upsert(world, frame("AAPL", [1.0]))
-    upsert(world, frame("MSFT", [1.0]), adjustment=bars.RAW)
-    assert {row["symbol"]: row["adjustment"] for row in world.rows(tables.bars)} == {"AAPL": "split", "MSFT": "raw"}
-
-
 # --- bars beside those there are --------------------------------------------------------------------------------------
 
 TOMORROW = MID_SESSION + timedelta(days=1)
@@ -264,14 +258,6 @@ def test_two_writers_who_see_the_same_split_rescale_once(world: World) -> None:
         thread.join(20)
     assert closes(world) == pytest.approx([25.0] * 60)
     assert len(world.rows(tables.corporate_actions)) == 1
-
-
-def test_bars_that_are_not_adjusted_are_not_rescaled(world: World) -> None:
-    old = frame("AAPL", [100.0] * 30)
-    upsert(world, old.head(10), adjustment=bars.RAW)
-    keep(world, old.tail(20))
-    keep(world, scaled(old.tail(12), 4.0), heard={"finnhub": 25.0})
-    assert closes(world) == pytest.approx([100.0] * 10 + [25.0] * 20)
 
 
 def test_a_human_may_tell_of_a_split_and_take_it_back(world: World) -> None:

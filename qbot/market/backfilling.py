@@ -214,6 +214,8 @@ class _Run:
                 frame = self._answer(asker, ask)
             except ProviderError as error:
                 self.found.why[asker.name] = str(error).removeprefix(f"{asker.name}: ")
+                if error.bars is not None:
+                    doubted |= self._take(asker.name, ask, error.bars, whole=False)
                 stumbles += 1
                 if error.fault not in MAY_PASS or stumbles >= limits.DATA_STUMBLES_MAX:
                     return
@@ -249,16 +251,20 @@ class _Run:
                 self.pause(min(max(until_s, 1.0), limits.DATA_PACE_WAIT_S))
         return asker.gate.call(len(ask.symbols), question)
 
-    def _take(self, source: str, ask: Ask, frame: pd.DataFrame) -> set[str]:
-        """Write what came, and what is remembered of it, in one transaction. The symbols whose bars are in doubt."""
+    def _take(self, source: str, ask: Ask, frame: pd.DataFrame, *, whole: bool = True) -> set[str]:
+        """Write what came, and what is remembered of it, in one transaction. The symbols whose bars are in doubt.
+
+        `whole`: it is all that the source has; else only sessions without a hole are done with.
+        """
         now, wall = self.market(), self.wall()
         keys = _keys(frame, self.calendar)
         counts = Counter(keys)
         with transaction(self.engine) as connection:
             kept = keeping.keep(connection, frame[self._wished(ask, keys)], source, now, wall, self.order)
-            answers = [gap for gap in ask.gaps if gap.symbol not in kept.doubtful]
-            whole = [gap for gap in answers if counts[gap.key] < gap.expected and gaps.settled(gap.session, now)]
-            bar_history.remember(connection, [Answered(*gap.key, source, counts[gap.key]) for gap in whole], wall)
+            sure = [gap for gap in ask.gaps if gap.symbol not in kept.doubtful]
+            answers = [gap for gap in sure if whole or counts[gap.key] >= gap.expected]
+            holes = [gap for gap in answers if counts[gap.key] < gap.expected and gaps.settled(gap.session, now)]
+            bar_history.remember(connection, [Answered(*gap.key, source, counts[gap.key]) for gap in holes], wall)
         found = self.found
         found.written += kept.written
         found.splits += kept.splits

@@ -26,19 +26,17 @@ COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
 LOADED = (*COLUMNS, "source")
 CHUNK_ROWS = 50_000  # a second or so at most
 COPY_ROWS = 500  # for fewer a table of its own costs more than it saves
-SPLIT, RAW = "split", "raw"
 Span = tuple[datetime, datetime]
 
 # Rows in the order of the key: two writers never wait for each other crosswise.
 _INTO_BARS = """
-    INSERT INTO bars (symbol, ts, open, high, low, close, volume, source, adjustment)
-    SELECT symbol, ts, open, high, low, close, volume, :source, :adjustment FROM {rows} ORDER BY symbol, ts
+    INSERT INTO bars (symbol, ts, open, high, low, close, volume, source)
+    SELECT symbol, ts, open, high, low, close, volume, :source FROM {rows} ORDER BY symbol, ts
     ON CONFLICT (symbol, ts) DO UPDATE SET open = excluded.open, high = excluded.high, low = excluded.low,
-        close = excluded.close, volume = excluded.volume, source = excluded.source, adjustment = excluded.adjustment
+        close = excluded.close, volume = excluded.volume, source = excluded.source
     WHERE NOT bars.source = ANY(CAST(:keeps AS text[]))
-        AND (bars.open, bars.high, bars.low, bars.close, bars.volume, bars.source, bars.adjustment) IS DISTINCT FROM
-        (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.source,
-        excluded.adjustment)
+        AND (bars.open, bars.high, bars.low, bars.close, bars.volume, bars.source) IS DISTINCT FROM
+        (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.source)
     """
 _FROM_ARRAYS = sa.text(
     _INTO_BARS.format(
@@ -63,7 +61,6 @@ def upsert(
     frame: pd.DataFrame,
     source: str,
     *,
-    adjustment: str = SPLIT,
     keeps: Collection[str] = (),
 ) -> int:
     """Write bars (columns COLUMNS). Returns how many were new or changed: the same bars again change nothing.
@@ -72,7 +69,7 @@ def upsert(
     are better than this one. Of two bars of one symbol and time the last counts.
     """
     once = frame.drop_duplicates(["symbol", "ts"], keep="last")
-    given = {"source": source, "adjustment": adjustment, "keeps": list(keeps)}
+    given = {"source": source, "keeps": list(keeps)}
     written = 0
     for first in range(0, len(once), CHUNK_ROWS):
         part = once.iloc[first : first + CHUNK_ROWS]
@@ -116,11 +113,10 @@ def load(connection: Connection, symbols: Sequence[str], since: datetime, until:
 def rescale(connection: Connection, symbol: str, ratio: Decimal) -> int:
     """Put all bars of a symbol on the scale after a split; how many there were.
 
-    `ratio`: new shares for an old one. Those that are not adjusted stay as they are.
+    `ratio`: new shares for an old one.
     """
-    old = sa.and_(bars.c.symbol == symbol, bars.c.adjustment == SPLIT)
     prices = {name: bars.c[name] / float(ratio) for name in ("open", "high", "low", "close")}
-    change = bars.update().where(old).values(**prices, volume=bars.c.volume * float(ratio))
+    change = bars.update().where(bars.c.symbol == symbol).values(**prices, volume=bars.c.volume * float(ratio))
     return connection.execute(change).rowcount
 
 
@@ -132,9 +128,9 @@ def prune(connection: Connection, before: datetime, most: int) -> int:
 
 
 def closes(connection: Connection, symbols: Sequence[str], since: datetime, until: datetime) -> pd.DataFrame:
-    """Of the bars that start in [since, until): symbol, ts, close; of those alone that are adjusted for splits."""
+    """Of the bars that start in [since, until): symbol, ts, close."""
     columns = (bars.c.symbol, bars.c.ts, bars.c.close)
-    rows = connection.execute(sa.select(*columns).where(_within(symbols, (since, until)), bars.c.adjustment == SPLIT))
+    rows = connection.execute(sa.select(*columns).where(_within(symbols, (since, until))))
     frame = pd.DataFrame(rows.all(), columns=["symbol", "ts", "close"])
     return frame.assign(ts=pd.to_datetime(frame["ts"], utc=True))
 

@@ -158,6 +158,18 @@ def test_what_was_written_before_a_failure_stays_and_the_next_source_goes_on(wor
     assert stored(world) == 8 * 78 * 2
 
 
+def test_what_came_before_a_request_failed_is_written_and_the_rest_is_no_answer(world: World) -> None:
+    error = fails(Fault.TRANSIENT)
+    error.bars = pd.concat([session_bars("AAPL", SESSIONS), session_bars("MSFT", SESSIONS[:3], every=2)])
+    source = BarSource("alpaca", both(), [error])
+    found = fill(world, asker(source), within=Within(requests=1))
+    assert {(gap.symbol, gap.session) for gap in found.left} == {("MSFT", session) for session in SESSIONS}
+    assert stored(world) == 8 * 78 + 3 * 39
+    assert world.rows(tables.bars_answered) == []
+    assert fill(world, asker(source)).left == []
+    assert stored(world) == 8 * 78 * 2
+
+
 def test_a_request_that_fails_for_now_costs_no_other_and_two_in_a_row_end_it(world: World) -> None:
     wanted = replace(WANTED, symbols=tuple("ABCDEF"))
     had = pd.concat([session_bars(name, SESSIONS) for name in wanted.symbols])
