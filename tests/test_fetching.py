@@ -21,10 +21,11 @@ from qbot.market.plans import Need
 from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.runtime import Runtime
 from qbot.store import tables
+from qbot.store.engine import transaction
 from qbot.types import Quote
 from tests.market.sources import Made, quote, with_sources
 from tests.support.exchange import MID_SESSION
-from tests.support.runtime import World
+from tests.support.runtime import World, calm
 
 RIGHT = {"AAPL": "210.5", "MSFT": "497.5", "SPY": "621.5"}
 THREE = ("alpaca", "finnhub", "yfinance")
@@ -292,11 +293,12 @@ class Broker:
 
     told: dict[str, str]
     fails: DataUnavailable | None = None
+    late: timedelta = timedelta(0)
 
     def latest(self, symbols: Sequence[str], received_at: datetime) -> dict[str, Quote]:
         if self.fails is not None:
             raise self.fails
-        at = MID_SESSION + timedelta(minutes=4)
+        at = MID_SESSION + timedelta(minutes=4) - self.late
         return {s: quote(s, self.told[s], at, received_at, "alpaca") for s in symbols if s in self.told}
 
 
@@ -320,6 +322,48 @@ def test_the_price_of_a_trade_is_the_broker_s_own_where_the_others_bear_it_out(w
 def test_a_price_far_from_what_all_agreed_on_is_none(world: World) -> None:
     found = at_trade(world, Broker({**RIGHT, "AAPL": str(Decimal(RIGHT["AAPL"]) * Decimal("1.04"))}))
     assert found == {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+
+
+OTHER_TIMES = [timedelta(minutes=minutes) for minutes in (16, 120, 60 * 24, -2)]  # in the session, and out of it
+
+
+@pytest.mark.parametrize("late", OTHER_TIMES)
+def test_what_the_broker_s_feed_tells_of_another_time_is_not_held_against_what_all_agree_on(
+    world: World, late: timedelta
+) -> None:
+    odd = str(Decimal(RIGHT["AAPL"]) * Decimal("1.035"))
+    assert at_trade(world, Broker({**RIGHT, "AAPL": odd}, late=late)) == RIGHT
+
+
+@pytest.mark.parametrize("late", OTHER_TIMES)
+def test_what_the_broker_s_feed_tells_of_another_time_is_no_price_where_nothing_else_is_known(
+    world: World, late: timedelta
+) -> None:
+    rt = world.another()
+    world.market.advance(minutes=4)
+    rt.__dict__["data"] = Broker(RIGHT, late=late)
+    assert quoting.latest(rt, RIGHT) == {}
+    rt.__dict__["data"] = Broker(RIGHT)
+    assert set(quoting.latest(rt, RIGHT)) == set(RIGHT)
+
+
+@pytest.mark.parametrize("odd", ["0", "-210.5", "NaN", "Infinity", "0.00000001", "99999999999"])
+def test_what_is_no_sound_number_is_no_price_at_the_trade(world: World, odd: str) -> None:
+    rest = {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+    assert at_trade(world, Broker({**RIGHT, "AAPL": odd})) == rest
+    alone = world.another()
+    alone.__dict__["data"] = Broker({"AAPL": odd}, late=timedelta(hours=-1))
+    world.market.advance(hours=1)  # nothing young is known
+    assert quoting.latest(alone, ["AAPL"]) == {}
+
+
+def test_what_looks_like_a_split_beside_the_last_close_is_no_price_at_the_trade(world: World) -> None:
+    with transaction(world.engine) as connection:
+        calm(connection, MID_SESSION)  # AAPL closed at about 210
+    world.market.advance(minutes=4)
+    rt = world.another()
+    rt.__dict__["data"] = Broker({**RIGHT, "AAPL": "105.25"})
+    assert set(quoting.latest(rt, RIGHT)) == {"MSFT", "SPY"}
 
 
 def test_while_the_broker_s_feed_is_dead_the_agreed_prices_hold_as_long_as_they_are_young(world: World) -> None:
@@ -410,7 +454,7 @@ def test_a_price_that_a_clock_ahead_has_stamped_is_held_against_the_broker_s_too
         one.late = timedelta(seconds=-30)
     rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
     fetch(rt)
-    rt.__dict__["data"] = Broker({**RIGHT, "AAPL": "420"})
+    rt.__dict__["data"] = Broker({**RIGHT, "AAPL": "420"}, late=timedelta(minutes=4))
     found = quoting.latest(rt, RIGHT)
     assert {symbol: str(one.price_usd) for symbol, one in found.items()} == {"MSFT": "497.5", "SPY": "621.5"}
 
