@@ -6,7 +6,8 @@ not, there is no price, and whoever needs one waits for the next pass. What it t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 MAX_AGE = timedelta(seconds=limits.QUOTE_MAX_AGE_S)
 SKEW = timedelta(seconds=limits.CLOCK_SKEW_S)
 OF_ITS_TIME = frozenset({Reason.STALE, Reason.OUT_OF_SESSION, Reason.FUTURE, Reason.OLDER})  # the next one may be right
+_OWED = threading.BoundedSemaphore(limits.QUOTES_OWED_MAX)
 
 
 def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
@@ -40,9 +42,7 @@ def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
         market = _market(connection, wanted, now)
     why: DataUnavailable | None = None
     try:
-        fresh = rt.data.latest(wanted, rt.wall())
-    except ConfigError as error:
-        fresh, why = {}, DataUnavailable(str(error))
+        fresh = _ask(rt, wanted)
     except DataUnavailable as error:
         fresh, why = {}, error
     odd = {symbol: found[0] for symbol, quote in fresh.items() if (found := unsound(quote, market))}
@@ -58,6 +58,37 @@ def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
     if in_doubt or why is not None:
         log.warning("prices_in_doubt", symbols=in_doubt, why=str(why) if why else "others told something else")
     return found
+
+
+def _ask(rt: Runtime, symbols: Sequence[str]) -> dict[str, Quote]:
+    """What the broker's feed tells, within QUOTES_WITHIN_S. Raises DataUnavailable.
+
+    In a thread of its own, since an answer that comes byte by byte outlasts every time-out of a socket; past its time
+    it is left to itself and ends with its connection.
+    """
+    try:
+        data, received_at = rt.data, rt.wall()
+    except ConfigError as error:
+        raise DataUnavailable(str(error)) from None
+    if not _OWED.acquire(blocking=False):
+        raise DataUnavailable(f"{SOURCE}: earlier questions are not answered yet")
+    done: list[dict[str, Quote] | Exception] = []
+
+    def ask() -> None:
+        try:
+            done.append(data.latest(symbols, received_at))
+        except Exception as error:  # noqa: BLE001 — raised where it was asked for
+            done.append(error)
+        finally:
+            _OWED.release()
+
+    thread = threading.Thread(target=ask, name="prices of a trade", daemon=True)
+    thread.start()
+    thread.join(limits.QUOTES_WITHIN_S)
+    outcome = done[0] if done else DataUnavailable(f"{SOURCE}: no whole answer in time")
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _market(connection: Connection, symbols: Collection[str], now: datetime) -> Market:

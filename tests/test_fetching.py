@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from pydantic import SecretStr
 
-from qbot import fetching, health, pipeline, quoting, settling, showing_market
+from qbot import fetching, health, limits, pipeline, quoting, settling, showing_market
 from qbot.contract import keys
 from qbot.errors import DataUnavailable
 from qbot.market.calendar import last_and_before
@@ -457,6 +457,31 @@ def test_a_price_that_a_clock_ahead_has_stamped_is_held_against_the_broker_s_too
     rt.__dict__["data"] = Broker({**RIGHT, "AAPL": "420"}, late=timedelta(minutes=4))
     found = quoting.latest(rt, RIGHT)
     assert {symbol: str(one.price_usd) for symbol, one in found.items()} == {"MSFT": "497.5", "SPY": "621.5"}
+
+
+def test_a_feed_that_owes_answers_is_not_asked_for_more_of_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUOTES_WITHIN_S", 0.05)
+    rt, end, asked = world.another(), threading.Event(), []
+
+    class Dripping:
+        def latest(self, symbols: Sequence[str], received_at: datetime) -> dict[str, Quote]:
+            asked.append(received_at)
+            end.wait(60)
+            return {}
+
+    rt.__dict__["data"] = Dripping()
+    try:
+        for _ in range(limits.QUOTES_OWED_MAX + 3):
+            with pytest.raises(DataUnavailable, match=r"in time|not answered yet"):
+                quoting.latest(rt, RIGHT)
+        assert len(asked) == limits.QUOTES_OWED_MAX
+    finally:
+        end.set()
+    for thread in [one for one in threading.enumerate() if one.name == "prices of a trade"]:
+        thread.join(10)
+    rt.__dict__["data"] = Broker({}, DataUnavailable("not now"))
+    with pytest.raises(DataUnavailable, match="not now"):
+        quoting.latest(rt, RIGHT)
 
 
 def test_in_the_first_minutes_a_price_from_before_the_open_is_none(world: World) -> None:
