@@ -15,19 +15,22 @@ import structlog
 from qbot import clock, limits
 from qbot.contract import keys
 from qbot.contract.payloads_market import YahooDay, YahooFundamentals, YahooNews, YahooStatus, YahooTicker
-from qbot.market import daily
+from qbot.market import daily, reading
 from qbot.market.asking import OF_SYMBOL
 from qbot.market.calendar import last_and_before
 from qbot.market.feeds import Feed
 from qbot.market.provider import ProviderError
 from qbot.market.yahoo import NAME, Yahoo
 from qbot.runtime import Runtime
+from qbot.showing_market import cannot_be_shown
 from qbot.store import companies
 from qbot.store.companies import Fact, Kind
 from qbot.store.engine import transaction
 
 log = structlog.get_logger(__name__)
 YEAR = timedelta(days=366)
+WORDS = ("sector", "industry")
+RATIOS = tuple(name for name in YahooFundamentals.model_fields if name not in ("market_cap", *WORDS))
 
 
 def enhance(rt: Runtime, tickers: Sequence[str], until_s: float = math.inf) -> None:
@@ -89,17 +92,22 @@ def show(rt: Runtime, tickers: Sequence[str], done: Sequence[str] = (), failed: 
     named = list(done) or list(tickers)
     with transaction(rt.engine) as connection:
         facts = {kind: companies.facts(connection, kind, named) for kind in Kind}
-    shown = [symbol for symbol in named if symbol in facts[Kind.DAYS]]
-    writes: list[tuple[Any, Any]] = [
-        (keys.YFINANCE_ENHANCED.of(symbol), ticker_of(symbol, {kind: facts[kind].get(symbol) for kind in Kind}))
-        for symbol in shown
-    ]
+    writes: list[tuple[Any, Any]] = []
+    for symbol in named:
+        if symbol not in facts[Kind.DAYS]:
+            continue
+        try:
+            told = ticker_of(symbol, {kind: facts[kind].get(symbol) for kind in Kind})
+        except ValueError as error:
+            cannot_be_shown(rt, "the days of Yahoo Finance", error, symbol)
+        else:
+            writes.append((keys.YFINANCE_ENHANCED.of(symbol), told))
     if not writes and not failed:
         return
     status = YahooStatus(
         timestamp=rt.wall(),
-        tickers_processed=len(shown) + len(failed),
-        success_count=len(shown),
+        tickers_processed=len(writes) + len(failed),
+        success_count=len(writes),
         error_count=len(failed),
         next_update=rt.wall() + timedelta(seconds=limits.FETCH_PASS_S),
     )
@@ -117,8 +125,9 @@ def ticker_of(symbol: str, facts: dict[Kind, Fact | None]) -> YahooTicker:
         timestamp=max(known),
         historical_data=history,
         fundamentals=YahooFundamentals(
-            market_cap=told.get("market_cap_usd"),
-            **{name: told.get(name) for name in YahooFundamentals.model_fields if name != "market_cap"},
+            market_cap=reading.number(told.get("market_cap_usd")),
+            **{name: told.get(name) for name in WORDS},
+            **{name: reading.number(told.get(name)) for name in RATIOS},
         ),
         news=tuple(_headline(one) for one in (news.body if news else ())),
         data_points=len(history),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from qbot import projections_market
+import structlog
+from pydantic import ValidationError
+
+from qbot import alerts, projections_market
+from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.market.calendar import day_and_before
 from qbot.projections_market import day_of
 from qbot.runtime import Runtime
@@ -11,9 +15,11 @@ from qbot.store.companies import Kind
 from qbot.store.engine import transaction
 from qbot.types import Day
 
+log = structlog.get_logger(__name__)
+
 
 def market_data(rt: Runtime) -> None:
-    """The latest prices beside their day, and who gave them."""
+    """The latest prices beside their day, and who gave them. Where they cannot be shown a human is told."""
     now = rt.market()
     today, before = day_and_before(now)
     with transaction(rt.engine) as connection:
@@ -29,5 +35,18 @@ def market_data(rt: Runtime) -> None:
         inside = today[0] <= one.quote.at < today[1]  # newer than the last whole bar
         days[symbol] = day.reaching(float(one.quote.price_usd)) if inside else day
     bodies = {symbol: fact.body for symbol, fact in figures.items()}
-    writes = projections_market.market_data(prices, days, bodies, made, tickers, now)
-    rt.board.write_many(writes, now=rt.wall())
+    try:
+        writes = projections_market.market_data(prices, days, bodies, made, tickers, now)
+        rt.board.write_many(writes, now=rt.wall())
+    except ValueError as error:
+        cannot_be_shown(rt, "the prices", error)
+
+
+def cannot_be_shown(rt: Runtime, what: str, error: ValueError, symbol: str | None = None) -> None:
+    """What breaks the contract stays off the board: whoever trades by it goes on, and a human is told once."""
+    found = error.errors(include_input=False, include_url=False) if isinstance(error, ValidationError) else ()
+    places = {".".join(map(str, one["loc"])): one["msg"] for one in found}
+    why = "; ".join(f"{place}: {words}" for place, words in list(places.items())[:5]) or type(error).__name__
+    log.error("cannot_be_shown", what=what, symbol=symbol, why=why)
+    title, message = "Market data cannot be shown", f"The board keeps what it told of {symbol or what} before: {why}"
+    alerts.raise_alert(rt, AlertType.SYSTEM_ALERT, Severity.WARNING, title, message, about=f"{what} not shown")

@@ -17,7 +17,7 @@ from qbot.market.plans import YFINANCE
 from qbot.market.yahoo import Yahoo
 from qbot.market.yahoo_link import YahooFailed
 from qbot.runtime import Runtime
-from qbot.store import companies
+from qbot.store import companies, tables
 from qbot.store.companies import Kind
 from qbot.store.engine import transaction
 from tests.market.fakes import reply
@@ -117,6 +117,22 @@ def test_fundamentals_and_headlines_of_whoever_has_them_stand_beside_the_days(wo
     assert (told.fundamentals.market_cap, told.fundamentals.sector) == (3e12, "Technology")
     assert told.fundamentals.dividend_yield == pytest.approx(0.005)
     assert [(one.title, one.publisher, one.published) for one in told.news] == [("A headline", "Somebody", MID_SESSION)]
+
+
+def test_a_ticker_that_cannot_be_shown_costs_no_other_and_is_told_once(world: World) -> None:
+    rt, _link = asking(world, days)
+    with transaction(world.engine) as connection:
+        odd = {"day": "2025-07-03", "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1e300}
+        companies.note(connection, Kind.DAYS, {"MSFT": [odd], "SPY": [odd]}, "yfinance", MID_SESSION)
+        figures = {"market_cap_usd": 1e300, "dividend_yield": 1e21, "beta": 1.5, "sector": "Technology"}
+        companies.note(connection, Kind.FUNDAMENTALS, {"AAPL": figures}, "fmp", MID_SESSION)
+    enhancing.enhance(rt, ("AAPL",))
+    enhancing.show(rt, ("AAPL", "MSFT", "SPY"))
+    told = world.told(keys.YFINANCE_ENHANCED.of("AAPL")).fundamentals
+    assert (told.market_cap, told.dividend_yield, told.beta, told.sector) == (None, None, 1.5, "Technology")
+    assert not any(rt.board.read(keys.YFINANCE_ENHANCED.of(symbol)).present for symbol in ("MSFT", "SPY"))
+    (alert,) = world.rows(tables.alerts)
+    assert alert["title"] == "Market data cannot be shown"
 
 
 def test_a_board_that_was_lost_gets_them_again_without_asking_anybody(world: World) -> None:

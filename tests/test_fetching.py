@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 from pydantic import SecretStr
 
@@ -20,7 +21,8 @@ from qbot.market.planning import Ask
 from qbot.market.plans import Need
 from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.runtime import Runtime
-from qbot.store import tables
+from qbot.store import bars, companies, quotes, tables
+from qbot.store.companies import Kind
 from qbot.store.engine import transaction
 from qbot.types import Quote
 from tests.market.sources import Made, quote, with_sources
@@ -282,6 +284,35 @@ def test_after_a_flushall_the_board_tells_the_same_again(world: World) -> None:
     assert {key.name: world.told(key) for key in (keys.MARKET_DATA, keys.MARKET_SOURCE_STATS, keys.MULTI_API_DATA)} == (
         before
     )
+
+
+def test_a_sum_that_the_contract_does_not_allow_is_left_out_and_costs_no_price(world: World) -> None:
+    rt = with_sources(world, *sources(world, *THREE).values(), offers=frozenset({Need.PRICE}))
+    rows = [("AAPL", MID_SESSION - timedelta(minutes=minutes), *[210.0] * 4, 9e14) for minutes in (15, 10)]
+    with transaction(world.engine) as connection:
+        bars.upsert(connection, pd.DataFrame(rows, columns=list(bars.COLUMNS)), "alpaca")
+        odd = {"market_cap_usd": 1e300, "pe_ratio": "many"}
+        companies.note(connection, Kind.FUNDAMENTALS, {"AAPL": odd}, "fmp", MID_SESSION)
+    fetch(rt)
+    told = world.told(keys.MULTI_API_DATA)
+    assert {symbol: str(one.price) for symbol, one in told.items()} == RIGHT
+    assert (told["AAPL"].open, told["AAPL"].volume, told["AAPL"].market_cap, told["AAPL"].pe_ratio) == (
+        210.0, None, None, None,
+    )  # fmt: skip
+
+
+def test_what_cannot_be_shown_ends_no_pass_and_is_told_once(world: World) -> None:
+    rt = with_sources(world, *sources(world, *THREE).values(), offers=frozenset({Need.PRICE}))
+    absurd = quote("SPY", "-1", MID_SESSION, MID_SESSION, "alpaca")
+    with transaction(world.engine) as connection:
+        quotes.accept(connection, [quotes.Accepted(absurd, ("alpaca",), "alone")])
+    for _ in range(2):
+        fetching.fetch(rt, ("AAPL", "MSFT"), (), lambda: showing_market.market_data(rt), 20.0)
+        world.market.advance(minutes=5)
+    assert prices(world) | {"SPY": ""} == {**RIGHT, "SPY": ""}
+    (alert,) = world.rows(tables.alerts)
+    assert (alert["title"], "price" in alert["message"]) == ("Market data cannot be shown", True)
+    assert rt.board.read(keys.MARKET_DATA).value is None
 
 
 # --- at the moment of a trade -----------------------------------------------------------------------------------------

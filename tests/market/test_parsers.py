@@ -219,6 +219,13 @@ def test_yahoo_s_yield_is_reckoned_since_it_is_told_in_two_units(told: float | N
     assert (found.peg_ratio, found.pe_ratio, found.market_cap_usd) == (2.1, 33.0, 3.8e12)
 
 
+def test_a_yield_that_no_number_of_the_contract_holds_is_none() -> None:
+    body = [{"symbol": "AAPL", "price": 0.000001, "lastDividend": 1e12}]
+    assert fmp.parse_fundamentals("AAPL", body, NOW).dividend_yield is None
+    info = {"currentPrice": 0.000001, "dividendRate": 1e12}
+    assert yahoo.parse_fundamentals("AAPL", info, NOW).dividend_yield is None
+
+
 def test_headlines_come_newest_first_each_once_and_only_of_the_days_asked_for() -> None:
     body = [
         {"headline": "Old", "datetime": 1_763_900_000, "source": "Reuters"},
