@@ -237,6 +237,23 @@ def test_nobody_is_asked_twice_in_a_pass(world: World) -> None:
     assert prices(world) == RIGHT
 
 
+def test_two_words_of_one_source_come_together_and_the_newer_counts(world: World) -> None:
+    rt = with_sources(world, *sources(world, *THREE).values())
+    settled = settling.begin(rt, tuple(RIGHT), MID_SESSION, ())
+    stamps = [MID_SESSION - timedelta(minutes=minutes) for minutes in (3, 1, 2)]
+    told = [
+        Told(
+            Ask("yfinance", Need.PRICE, ("AAPL",)),
+            Answer({"AAPL": quote("AAPL", f"210.{number}", at, world.wall(), "yfinance")}),
+        )
+        for number, at in enumerate(stamps, 1)
+    ]
+    settling.settle(rt, settled, told)
+    (row,) = world.rows(tables.source_quotes)
+    assert (row["at"], str(row["price_usd"].normalize())) == (stamps[1], "210.2")
+    assert prices(world) == {"AAPL": "210.2"}
+
+
 def test_without_redis_nobody_is_asked(world: World) -> None:
     made = sources(world, "finnhub")
     rt = with_sources(world, *made.values())

@@ -143,10 +143,15 @@ class _Purse:
     def asks(self) -> Iterable[Ask]:
         """The requests, as few as the source allows."""
         for need, symbols in self.asked.items():
-            brings = frozenset({Need.PRICE} if need is Need.BARS and self.plan.bars_bring_price else ())
             listed = tuple(symbols)
             for first in range(0, len(listed), self.plan.symbols_per_call):
-                yield Ask(self.plan.source, need, listed[first : first + self.plan.symbols_per_call], brings)
+                batch = listed[first : first + self.plan.symbols_per_call]
+                yield Ask(self.plan.source, need, batch, self._brings(need, batch))
+
+    def _brings(self, need: Need, batch: Sequence[str]) -> frozenset[Need]:
+        """The price too, but where it is on its way already."""
+        new = self.earlier[Need.PRICE].isdisjoint(batch)
+        return frozenset({Need.PRICE} if need is Need.BARS and self.plan.bars_bring_price and new else ())
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------

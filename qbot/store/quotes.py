@@ -128,11 +128,19 @@ def _quote(row: Mapping[Any, Any]) -> Quote:
 
 
 def _put(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    """Insert, or replace what has the same key. Ordered, so that two writers never wait for each other."""
+    """Insert, or replace what has the same key; of several rows with one key the newest price counts.
+
+    Ordered, so that two writers never wait for each other.
+    """
     if not rows:
         return
-    key = [column.name for column in table.primary_key.columns]
-    rows.sort(key=lambda row: [row[name] for name in key])
+    names = [column.name for column in table.primary_key.columns]
+    newest: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:  # one statement changes a row once
+        key = tuple(row[name] for name in names)
+        if key not in newest or newest[key]["at"] <= row["at"]:
+            newest[key] = row
     statement = insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in names}
+    ordered = [newest[key] for key in sorted(newest)]
+    connection.execute(statement.on_conflict_do_update(index_elements=names, set_=changed), ordered)

@@ -128,6 +128,14 @@ def test_a_request_for_bars_brings_the_price_with_it() -> None:
     assert [(ask.symbols, ask.brings) for ask in found.asks] == [((one.symbol,), {Need.PRICE}) for one in wanted]
 
 
+def test_a_price_that_is_on_its_way_is_not_brought_a_second_time_with_the_bars() -> None:
+    wanted, rules = many(2), Rules(opinions=1)
+    first = plan({Need.PRICE: wanted[:1]}, (Source(YFINANCE),), OPEN, SESSIONS, rules)
+    then = plan({Need.BARS: wanted}, (Source(YFINANCE),), OPEN, SESSIONS, rules, first)
+    assert asked(first) == {"yfinance": ["T000"]}
+    assert [(ask.symbols, ask.brings) for ask in then.asks] == [(("T000",), set()), (("T001",), {Need.PRICE})]
+
+
 def test_a_source_that_is_closed_or_refuses_a_symbol_is_left_out() -> None:
     sources = (Source(ALPACA, closed="its key is refused"), Source(FINNHUB, refuses=frozenset({"T000"})))
     found = plan(prices(*many(2)), sources, OPEN, SESSIONS)
