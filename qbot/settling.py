@@ -42,7 +42,10 @@ ADVICE = {
 
 @dataclass
 class Settled:
-    """What has come of a pass so far. `before`: the prices that were accepted before it; `accepted`: with its own."""
+    """What has come of a pass so far. `before`: the prices that were accepted before it; `accepted`: with its own.
+
+    `agreed`: the tickers whose price is its own.
+    """
 
     began_at: datetime
     began_s: float
@@ -52,6 +55,7 @@ class Settled:
     last_closes: Mapping[str, Decimal]
     before: Mapping[str, Accepted]
     accepted: dict[str, Accepted]
+    agreed: frozenset[str] = frozenset()
     asked: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     by_source: dict[str, tuple[set[str], set[str]]] = field(default_factory=lambda: defaultdict(lambda: (set(), set())))
@@ -135,6 +139,7 @@ def _judge(connection: Connection, settled: Settled, now: datetime, wall: dateti
     quotes.accept(connection, new)
     quotes.withdraw(connection, lost)
     settled.accepted = {s: one for s, one in (settled.accepted | kept | agreed).items() if s not in lost}
+    settled.agreed = frozenset(agreed)
     settled.refused = {(one.symbol, one.source): str(one.reason) for one in joined.dropped}
     words = {(one.symbol, one.source): f"{one.reason}: {one.words}" for one in joined.dropped}
     quotes.refuse(connection, words, settled.began_at)
@@ -263,7 +268,7 @@ def _made(settled: Settled) -> PassMade:
         name: {"answered": len(answered), "failed": len(failed - answered), "refused": dict(reasons[name])}
         for name, (answered, failed) in sorted(settled.by_source.items())
     }
-    priced = sum(symbol in settled.accepted for symbol in settled.asked)
+    priced = len(settled.asked & settled.agreed)
     took_s = round(clock.monotonic_s() - settled.began_s, 3)
     unanswered = len(settled.asked - settled.answered)
     return PassMade(settled.began_at, took_s, len(settled.asked), priced, unanswered, told)

@@ -159,6 +159,26 @@ def test_when_two_disagree_and_nobody_else_can_be_asked_there_is_no_price(world:
     assert world.told(keys.MARKET_DATA) == {}
 
 
+def test_a_price_of_a_pass_before_covers_no_ticker_of_this_one(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    assert world.told(keys.MULTI_API_STATS).coverage_pct == 100.0
+    for one in made.values():
+        one.price = {"AAPL": RIGHT["AAPL"]}.get
+    world.market.advance(minutes=5)
+    assert fetch(rt).agreed == {"AAPL"}
+    told = world.told(keys.MULTI_API_STATS)
+    assert (told.total_tickers, told.tickers_with_data, told.coverage_pct) == (3, 1, 33.3)
+    for one in made.values():
+        one.fails = ProviderError(one.name, Fault.TRANSIENT, "HTTP 502: bad gateway")
+    world.market.advance(minutes=5)
+    fetch(rt)  # the accepted prices are young enough
+    told = world.told(keys.MULTI_API_STATS)
+    assert (told.total_tickers, told.tickers_with_data, told.coverage_pct) == (3, 0, 0.0)
+    assert prices(world) == RIGHT
+
+
 def test_that_there_is_no_price_is_told_to_a_human_once(world: World) -> None:
     made = sources(world, "alpaca", "finnhub")
     for one in made.values():
