@@ -143,7 +143,7 @@ def _judge(connection: Connection, settled: Settled, now: datetime, wall: dateti
     settled.refused = {(one.symbol, one.source): str(one.reason) for one in joined.dropped}
     words = {(one.symbol, one.source): f"{one.reason}: {one.words}" for one in joined.dropped}
     quotes.refuse(connection, words, settled.began_at)
-    _note_needs(connection, settled, found, closes, joined)
+    _note_needs(connection, settled, found, joined)
 
 
 def _closes(connection: Connection, settled: Settled, now: datetime, wall: datetime) -> list[Quote]:
@@ -154,17 +154,18 @@ def _closes(connection: Connection, settled: Settled, now: datetime, wall: datet
     return bars.closes_at(connection, settled.tickers, close, wall)
 
 
-def _note_needs(
-    connection: Connection, settled: Settled, found: Sequence[Quote], closes: Sequence[Quote], joined: Aggregate
-) -> None:
-    """When each ticker got its price, whether two sources agreed on it, and whether they do not."""
+def _note_needs(connection: Connection, settled: Settled, found: Sequence[Quote], joined: Aggregate) -> None:
+    """When each ticker got its price, whether two sources agreed on it, and whether they do not.
+
+    Out of hours whoever tells a price of another time, or a wrong one, has not told the close.
+    """
     symbols, at = {quote.symbol for quote in found}, settled.began_at
     known, disputed = sources.got(connection, Need.PRICE, symbols), joined.disputed
     agreed = {s for s, one in joined.agreed.items() if one.basis is Basis.MAJORITY and len(one.sources) > 1}
     new = {s: Got(at, at if s in agreed else known.get(s, Got()).confirmed_at, s in disputed) for s in symbols}
     _note_new(connection, Need.PRICE, new, known)
-    whose = symbols | {one.symbol for one in closes}
-    _note_new(connection, Need.CLOSE, dict.fromkeys(whose, Got(at)), sources.got(connection, Need.CLOSE, whose))
+    closed = sources.got(connection, Need.CLOSE, joined.agreed)
+    _note_new(connection, Need.CLOSE, dict.fromkeys(joined.agreed, Got(at)), closed)
 
 
 def _note_new(connection: Connection, need: Need, new: Mapping[str, Got], known: Mapping[str, Got]) -> None:

@@ -247,6 +247,18 @@ def test_a_source_that_has_no_figures_of_a_ticker_is_asked_for_its_price_all_the
     assert prices(world) == RIGHT
 
 
+def test_out_of_hours_only_who_tells_the_close_is_taken_to_have_told_it(world: World) -> None:
+    made = sources(world, "alpaca", "finnhub")
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE, Need.CLOSE}))
+    world.market.set(last_and_before(MID_SESSION)[0][1] + timedelta(minutes=5))
+    for late, told in ((timedelta(0), set()), (timedelta(minutes=10), set(RIGHT))):
+        made["alpaca"].late = made["finnhub"].late = late
+        fetch(rt)
+        assert {row["symbol"] for row in world.rows(tables.data_needs) if row["need"] == "close"} == told
+        world.market.advance(minutes=5)
+    assert prices(world) == RIGHT
+
+
 def test_nobody_is_asked_twice_in_a_pass(world: World) -> None:
     made = sources(world, *THREE)
     made["finnhub"].price = lambda symbol: None if symbol == "MSFT" else LIES["half"](RIGHT[symbol])
