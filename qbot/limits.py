@@ -30,6 +30,9 @@ QUOTE_MAX_AGE_S = 900  # three missed fetches of 5 minutes: beyond it the price 
 FORECAST_LIFE_SHARE = 0.5  # a forecast expires after half its horizon
 BAR_MAX_AGE_S = 1_200  # a forecast needs bars at most four intervals old; so do indicators
 GROK_MAX_AGE_S = 3_600  # its documented picks are for the next hour: older, that hour is over
+GROK_PICKED_S = (
+    86_400  # so long a pick is looked at: its bars go on through the night, and the next session brings others
+)
 
 # A key that follows the market is not called stale before this much wall time: in a replay, where three intervals may
 # be 15 s, a busy machine can hold a run up for longer. Measured on an idle one: a third of the allowed age.
