@@ -37,8 +37,8 @@ def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
     wanted, now = sorted(symbols), rt.market()
     with transaction(rt.engine) as connection:
         known = quotes.accepted(connection, wanted)
-        doubted = quotes.refused(connection, SOURCE, wanted, now - MAX_AGE)
-        verdicts = quotes.verdicts(connection, wanted, now - MAX_AGE)
+        doubted = quotes.refused(connection, SOURCE, wanted, now - MAX_AGE, now + SKEW)
+        verdicts = quotes.verdicts(connection, wanted, now - MAX_AGE, now + SKEW)
         market = _market(connection, wanted, now)
     why: DataUnavailable | None = None
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import structlog
 from pydantic import ValidationError
 
-from qbot import alerts, projections_market
+from qbot import alerts, limits, projections_market
 from qbot.contract.payloads_backend import AlertType, Severity
 from qbot.market.calendar import day_and_before
 from qbot.projections_market import day_of
@@ -16,6 +18,7 @@ from qbot.store.engine import transaction
 from qbot.types import Day
 
 log = structlog.get_logger(__name__)
+SKEW = timedelta(seconds=limits.CLOCK_SKEW_S)  # a pass that is yet to begin was noted by a clock that ran ahead
 
 
 def market_data(rt: Runtime) -> None:
@@ -28,7 +31,7 @@ def market_data(rt: Runtime) -> None:
         by_bars = bars.days(connection, sorted(prices), today, before)
         told = quotes.days(connection, prices, today[0])
         figures = companies.facts(connection, Kind.FUNDAMENTALS, tickers)
-        made = sources.last_pass(connection)
+        made = sources.last_pass(connection, now + SKEW)
     days = {}
     for symbol, one in prices.items():
         day = day_of(by_bars.get(symbol, Day()), told.get(symbol, ()), one.quote.source)

@@ -564,6 +564,26 @@ def test_a_feed_that_owes_answers_is_not_asked_for_more_of_them(world: World, mo
         quoting.latest(rt, RIGHT)
 
 
+def test_a_pass_that_a_clock_noted_that_ran_ahead_says_nothing(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    world.market.advance(hours=1)
+    for name, price in {"alpaca": "230", "finnhub": "245", "yfinance": "190"}.items():
+        made[name].price = {**RIGHT, "AAPL": price}.get
+    fetch(rt)
+    world.market.set(MID_SESSION)
+    rt.__dict__["data"] = Broker(RIGHT, late=timedelta(minutes=4))
+    assert set(quoting.latest(rt, RIGHT)) == set(RIGHT)
+    for one in made.values():
+        one.price = RIGHT.get
+    del made["yfinance"], rt.feeds["yfinance"]  # its word of then stays
+    fetch(rt)
+    assert (prices(world), world.told(keys.MULTI_API_STATS).coverage_pct) == (RIGHT, 100.0)
+    assert set(quoting.latest(rt, RIGHT)) == set(RIGHT)
+    showing_market.market_data(rt)
+    assert world.told(keys.MARKET_SOURCE_STATS).time == MID_SESSION
+
+
 def test_in_the_first_minutes_a_price_from_before_the_open_is_none(world: World) -> None:
     begin = last_and_before(MID_SESSION)[0][0]
     world.market.at = begin + timedelta(minutes=2)
