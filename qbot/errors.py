@@ -1,5 +1,8 @@
 """Errors by what happens next. A refusal (what QBot denies) is a value, `types.Verdict`; an error is what broke."""
 
+# What reading an answer raises that has another form than the documented one; the last: one nested too deeply.
+UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+
 
 class QBotError(Exception):
     """Base of every error QBot raises on purpose."""

@@ -30,6 +30,7 @@ QUOTE_MAX_AGE_S = 900  # three missed fetches of 5 minutes: beyond it the price 
 FORECAST_LIFE_SHARE = 0.5  # a forecast expires after half its horizon
 BAR_MAX_AGE_S = 1_200  # a forecast needs bars at most four intervals old; so do indicators
 GROK_MAX_AGE_S = 3_600  # its documented picks are for the next hour: older, that hour is over
+GROK_PICKED_S = 86_400  # so long a pick is looked at: through the night; the next session brings others
 
 # A key that follows the market is not called stale before this much wall time: in a replay, where three intervals may
 # be 15 s, a busy machine can hold a run up for longer. Measured on an idle one: a third of the allowed age.
@@ -117,6 +118,8 @@ POLL_MAX_S = 2.0
 EMERGENCY_MAX_AGE_S = 3_600  # a CLOSE_ALL older than this stops trading and alerts, but sells nothing
 MANUAL_ORDERS_MAX = 1_000  # elements the array may have: the contract's own limit
 MANUAL_ORDERS_SHOWN_FINAL = 200  # as trades_log: the newest ended orders stay on the board, older ones in Postgres
+QUOTES_WITHIN_S = 5.0  # wall time, for the prices of a trade: 25 requests; a run of manual orders has 24 s
+QUOTES_OWED_MAX = 4  # questions that are past that and still unanswered, in one process: then nobody adds another one
 MANUAL_BATCH = 10  # then the array is read again: a CRITICAL order waits for two seconds at most
 MANUAL_HANDLING_S = 120  # a claim, a commit and their answer, each cut off after 30 s: beyond it the worker is gone
 MANUAL_ORDER_WAIT_S = 3_600  # as for an emergency: an order that could not go out for an hour is asked for again
@@ -208,6 +211,7 @@ DATA_SETTLE_EVERY_S = 2.0  # what has come by then is shown, and others are aske
 DATA_EXTRAS_UNTIL_S = 90.0  # of a pass: begun by then, a request with its turn and its tries is over in time
 DATA_PASS_FLOOR_S = 45.0  # a pass in a replay may take longer than its interval, which is seconds there
 ENHANCED_PER_PASS = 5  # tickers whose year of days is asked for: a hundred of them in two hours
+ENHANCED_AGAIN_S = 3_600.0  # market time: a ticker that no days came of waits so long, and lets the others through
 REFUSED_FOR_S = 86_400.0  # a ticker that a source does not know may be listed tomorrow
 PASSES_KEPT_DAYS = 30  # of what came of each pass, to look back on
 QUOTE_DRIFT_PCT = Decimal("0.03")  # from a price that two sources agreed on minutes ago, by one alone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -60,16 +60,19 @@ def process(rt: Runtime, settings: Settings, hours: MarketHours, now: datetime, 
     an emergency waits to be carried out, or cannot be read; then it is as if it were latched.
     """
     handled: set[str] = set()
+    ask = True
     while batch := [order for order in _pending(rt, now) if order.order_id not in handled][: limits.MANUAL_BATCH]:
         if handled:  # a long queue takes minutes: what was read for the first of it is old by now
             settings, now = control.sync_settings(rt), rt.market()
             hours = market_hours(now)
         handled |= {order.order_id for order in batch}
         books = reconciliation.reconcile(rt.desk, now)
-        priced, quotes = _priced(rt, batch)
+        quotes = _prices(rt, batch) if ask else None
+        ask = quotes is not None  # no second wait for a feed that does not answer: sales are behind it
+        priced = [order for order in batch if quotes is not None or order.side is OrderSide.SELL]  # buys wait for some
         report = risk_watch.report(rt, now)
         for order in priced:
-            _place(rt, order, settings, hours, books, quotes, now, report, stopping())
+            _place(rt, order, settings, hours, books, quotes or {}, now, report, stopping())
     manual_orders.write_back(rt)
     return len(handled)
 
@@ -89,13 +92,13 @@ def _pending(rt: Runtime, now: datetime) -> list[ManualOrder]:
     return sorted(pending, key=lambda order: (URGENCY.index(order.priority), order.created_at or now))
 
 
-def _priced(rt: Runtime, pending: list[ManualOrder]) -> tuple[list[ManualOrder], Mapping[str, Quote]]:
-    """The orders with what their symbols cost. Without any prices the sales go on, and the buys wait for some."""
+def _prices(rt: Runtime, orders: Sequence[ManualOrder]) -> Mapping[str, Quote] | None:
+    """What the symbols of the orders cost, as far as that is known; None when nothing is."""
     try:
-        return pending, quoting.latest(rt, {order.symbol for order in pending})
+        return quoting.latest(rt, {order.symbol for order in orders})
     except DataUnavailable as error:
         log.warning("no_prices", why=str(error))
-        return [order for order in pending if order.side is OrderSide.SELL], {}
+        return None
 
 
 def _place(

@@ -71,7 +71,7 @@ def fetch_data(rt: Runtime) -> None:
     enhancing.enhance(rt, tickers, until_s)
     if clock.monotonic_s() < until_s:
         fetching.repair(rt, tickers)
-    log.info("fetched", tickers=len(tickers), priced=len(found.accepted), bars=found.bars)
+    log.info("fetched", tickers=len(tickers), priced=len(found.agreed), bars=found.bars)
 
 
 def refresh_candidates(rt: Runtime) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from qbot.contract import keys
 from qbot.contract.key import Key
 from qbot.contract.payloads_market import MarketPrice, MultiApiQuote, MultiApiStats, SourceCalls, SourceStats
+from qbot.market import reading
 from qbot.store.quotes import Accepted
 from qbot.store.sources import PassMade
 from qbot.types import Day
@@ -78,20 +79,20 @@ def _calls(made: PassMade | None, now: datetime) -> MultiApiStats:
 
 
 def _joined(one: Accepted, day: Day, figures: Figures) -> MultiApiQuote:
-    """A price beside its day. What no source tells is null."""
+    """A price beside its day. What no source tells is null, and so is what is no number of the contract."""
     price, before = float(one.quote.price_usd), day.previous_close
     return MultiApiQuote(
         price=price,
-        open=day.open,
-        high=day.high,
-        low=day.low,
-        change=round(price - before, 4) if before else None,
-        change_pct=round((price / before - 1.0) * 100.0, 4) if before else None,
-        volume=day.volume,
+        open=reading.price_number(day.open),
+        high=reading.price_number(day.high),
+        low=reading.price_number(day.low),
+        change=reading.number(round(price - before, 4)) if before else None,
+        change_pct=reading.number(round((price / before - 1.0) * 100.0, 4)) if before else None,
+        volume=reading.number(day.volume),  # a sum over a day, which may be larger than each part of it may
         primary_source=one.quote.source,
         sources_count=len(one.sources),
         sources_used=one.sources,
-        market_cap=figures.get("market_cap_usd"),
-        pe_ratio=figures.get("pe_ratio"),
+        market_cap=reading.number(figures.get("market_cap_usd")),
+        pe_ratio=reading.number(figures.get("pe_ratio")),
         timestamp=one.quote.at,
     )

@@ -42,7 +42,10 @@ ADVICE = {
 
 @dataclass
 class Settled:
-    """What has come of a pass so far. `before`: the prices that were accepted before it; `accepted`: with its own."""
+    """What has come of a pass so far. `before`: the prices that were accepted before it; `accepted`: with its own.
+
+    `agreed`: the tickers whose price is its own.
+    """
 
     began_at: datetime
     began_s: float
@@ -52,6 +55,7 @@ class Settled:
     last_closes: Mapping[str, Decimal]
     before: Mapping[str, Accepted]
     accepted: dict[str, Accepted]
+    agreed: frozenset[str] = frozenset()
     asked: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     by_source: dict[str, tuple[set[str], set[str]]] = field(default_factory=lambda: defaultdict(lambda: (set(), set())))
@@ -134,10 +138,11 @@ def _judge(connection: Connection, settled: Settled, now: datetime, wall: dateti
     quotes.accept(connection, new)
     quotes.withdraw(connection, lost)
     settled.accepted = {s: one for s, one in (settled.accepted | kept | agreed).items() if s not in lost}
+    settled.agreed = frozenset(agreed)
     settled.refused = {(one.symbol, one.source): str(one.reason) for one in joined.dropped}
     words = {(one.symbol, one.source): f"{one.reason}: {one.words}" for one in joined.dropped}
     quotes.refuse(connection, words, settled.began_at)
-    _note_needs(connection, settled, found, closes, joined)
+    _note_needs(connection, settled, found, joined)
 
 
 def _closes(connection: Connection, settled: Settled, now: datetime, wall: datetime) -> list[Quote]:
@@ -148,17 +153,18 @@ def _closes(connection: Connection, settled: Settled, now: datetime, wall: datet
     return bars.closes_at(connection, settled.tickers, close, wall)
 
 
-def _note_needs(
-    connection: Connection, settled: Settled, found: Sequence[Quote], closes: Sequence[Quote], joined: Aggregate
-) -> None:
-    """When each ticker got its price, whether two sources agreed on it, and whether they do not."""
+def _note_needs(connection: Connection, settled: Settled, found: Sequence[Quote], joined: Aggregate) -> None:
+    """When each ticker got its price, whether two sources agreed on it, and whether they do not.
+
+    Out of hours whoever tells a price of another time, or a wrong one, has not told the close.
+    """
     symbols, at = {quote.symbol for quote in found}, settled.began_at
     known, disputed = sources.got(connection, Need.PRICE, symbols), joined.disputed
     agreed = {s for s, one in joined.agreed.items() if one.basis is Basis.MAJORITY and len(one.sources) > 1}
     new = {s: Got(at, at if s in agreed else known.get(s, Got()).confirmed_at, s in disputed) for s in symbols}
     _note_new(connection, Need.PRICE, new, known)
-    whose = symbols | {one.symbol for one in closes}
-    _note_new(connection, Need.CLOSE, dict.fromkeys(whose, Got(at)), sources.got(connection, Need.CLOSE, whose))
+    closed = sources.got(connection, Need.CLOSE, joined.agreed)
+    _note_new(connection, Need.CLOSE, dict.fromkeys(joined.agreed, Got(at)), closed)
 
 
 def _note_new(connection: Connection, need: Need, new: Mapping[str, Got], known: Mapping[str, Got]) -> None:
@@ -279,7 +285,7 @@ def _made(settled: Settled) -> PassMade:
         name: {"answered": len(answered), "failed": len(failed - answered), "refused": dict(reasons[name])}
         for name, (answered, failed) in sorted(settled.by_source.items())
     }
-    priced = sum(symbol in settled.accepted for symbol in settled.asked)
+    priced = len(settled.asked & settled.agreed)
     took_s = round(clock.monotonic_s() - settled.began_s, 3)
     unanswered = len(settled.asked - settled.answered)
     return PassMade(settled.began_at, took_s, len(settled.asked), priced, unanswered, told)

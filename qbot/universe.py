@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import structlog
 
-from qbot import grok_asking, sectors
+from qbot import grok_asking, limits, sectors
 from qbot.market.universe import changes, dynamic_tickers
 from qbot.runtime import Runtime
 from qbot.store import state
@@ -13,17 +16,19 @@ from qbot.store.engine import transaction
 from qbot.types import TradingConfig
 
 log = structlog.get_logger(__name__)
+PICKED, SKEW = timedelta(seconds=limits.GROK_PICKED_S), timedelta(seconds=limits.CLOCK_SKEW_S)
+OLD = "picked by Grok, more than a day ago"
 
 
 def refresh(rt: Runtime, config: TradingConfig) -> tuple[tuple[str, ...], frozenset[str]]:
     """The tickers, and the urgent ones among them: held, or with an open order. Changes are logged."""
-    picks = grok_asking.picks(rt, tradable(rt)) or {}
+    views, now = grok_asking.picks(rt, tradable(rt)) or {}, rt.market()
+    picks = [symbol for symbol, view in views.items() if -SKEW <= now - view.as_of <= PICKED]
     with transaction(rt.engine) as connection:
         urgent = store.urgent(connection)
         before = store.tickers(connection)
-        found = dynamic_tickers(
-            rt.named_tickers, urgent, tuple(picks), config.preferred_sectors, config.excluded_tickers
-        )
+        found = dynamic_tickers(rt.named_tickers, urgent, picks, config.preferred_sectors, config.excluded_tickers)
+        found = replace(found, left_out=dict.fromkeys(set(views) - set(picks), OLD) | dict(found.left_out))
         store.replace(connection, {symbol: found.why[symbol] for symbol in found.tickers}, rt.wall())
     for change in changes(before, found):
         log.info("ticker_added" if change.added else "ticker_gone", symbol=change.symbol, why=change.why)

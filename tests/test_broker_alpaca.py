@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -169,6 +170,14 @@ def test_an_answer_that_cannot_be_read_leaves_doubt() -> None:
         broker, _ = broker_of({"/orders": body})
         with pytest.raises(OrderInDoubt, match="unreadable"):
             broker.submit(spec())
+
+
+def test_an_answer_that_is_nested_too_deeply_leaves_doubt_and_is_a_broker_error() -> None:
+    broker, _ = broker_of(dict.fromkeys(("/orders", "/account"), lambda _query: json.loads("[" * 200_000)))
+    with pytest.raises(OrderInDoubt):
+        broker.submit(spec())
+    with pytest.raises(BrokerError, match="RecursionError"):
+        broker.account()
 
 
 def test_a_refusal_tells_status_code_and_message(world: World) -> None:

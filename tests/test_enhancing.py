@@ -17,7 +17,7 @@ from qbot.market.plans import YFINANCE
 from qbot.market.yahoo import Yahoo
 from qbot.market.yahoo_link import YahooFailed
 from qbot.runtime import Runtime
-from qbot.store import companies
+from qbot.store import companies, tables
 from qbot.store.companies import Kind
 from qbot.store.engine import transaction
 from tests.market.fakes import reply
@@ -27,6 +27,7 @@ from tests.support.runtime import World
 
 TICKERS = ("AAPL", "MSFT", "SPY", "QQQ", "AMZN", "META", "NOPE")
 UNKNOWN = YahooFailed("YFTickerMissingError", reply(MISSING, 404), 1, limited=False, missing=True)
+BROKEN = YahooFailed("YFException", None, 1, limited=False, missing=False)
 LIMITED = YahooFailed("YFRateLimitError", None, 1, limited=True, missing=False)
 
 
@@ -96,6 +97,63 @@ def test_a_ticker_that_yahoo_does_not_know_costs_no_other(world: World) -> None:
     assert not rt.board.read(keys.YFINANCE_ENHANCED.of("AMZN")).present
 
 
+def asked_of(link: FakeLink) -> list[str]:
+    """Each ticker once, in the order of the first time it was asked for; and nothing is asked for any more."""
+    found = list(dict.fromkeys(symbol for symbol, _query in link.asked))
+    link.asked.clear()
+    return found
+
+
+@pytest.mark.parametrize("failure", [BROKEN, UNKNOWN])
+def test_a_ticker_that_always_fails_keeps_no_other_from_being_asked_for(world: World, failure: YahooFailed) -> None:
+    rt, link = asking(world, lambda symbol: failure if symbol == "AAPL" else days(symbol))
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == sorted(TICKERS)[: limits.ENHANCED_PER_PASS]
+    world.market.advance(minutes=5)
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == sorted(TICKERS)[limits.ENHANCED_PER_PASS :]
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == []
+    world.market.advance(seconds=limits.ENHANCED_AGAIN_S)
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == ["AAPL"]
+
+
+def test_a_yahoo_that_fails_for_one_after_another_is_left_alone_and_the_next_pass_begins_with_others(
+    world: World,
+) -> None:
+    rt, link = asking(world, lambda _symbol: BROKEN)
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == ["AAPL", "AMZN"]
+    world.redis.flushall()  # its breaker lets everybody through again
+    rt, link = asking(world, days)
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == ["AMZN", "META", "MSFT", "NOPE", "QQQ"]  # AMZN met the breaker
+
+
+@pytest.mark.parametrize("failure", [BROKEN, UNKNOWN, days("AAPL", 0)], ids=["broken", "unknown", "no days"])
+def test_a_year_of_days_outlasts_an_answer_without_any(world: World, failure: Any) -> None:
+    answers = [days("AAPL")]
+    rt, link = asking(world, lambda _symbol: answers[-1])
+    enhancing.enhance(rt, ("AAPL",))
+    before = world.told(keys.YFINANCE_ENHANCED.of("AAPL")).historical_data
+    answers.append(failure)
+    world.market.set(MID_SESSION.replace(hour=20, minute=5))
+    enhancing.enhance(rt, ("AAPL",))
+    enhancing.show(rt, ("AAPL",))
+    assert len(link.asked) > 1
+    assert world.told(keys.YFINANCE_ENHANCED.of("AAPL")).historical_data == before
+
+
+def test_days_that_a_clock_noted_that_ran_ahead_are_asked_for_again(world: World) -> None:
+    rt, link = asking(world, days)
+    world.market.advance(days=30)
+    enhancing.enhance(rt, ("AAPL",))
+    world.market.advance(days=-30)
+    enhancing.enhance(rt, ("AAPL",))
+    assert len(link.asked) == 2
+
+
 def test_a_yahoo_that_is_asked_too_often_is_left_alone(world: World) -> None:
     rt, link = asking(world, lambda _symbol: LIMITED)
     enhancing.enhance(rt, TICKERS)
@@ -117,6 +175,22 @@ def test_fundamentals_and_headlines_of_whoever_has_them_stand_beside_the_days(wo
     assert (told.fundamentals.market_cap, told.fundamentals.sector) == (3e12, "Technology")
     assert told.fundamentals.dividend_yield == pytest.approx(0.005)
     assert [(one.title, one.publisher, one.published) for one in told.news] == [("A headline", "Somebody", MID_SESSION)]
+
+
+def test_a_ticker_that_cannot_be_shown_costs_no_other_and_is_told_once(world: World) -> None:
+    rt, _link = asking(world, days)
+    with transaction(world.engine) as connection:
+        odd = {"day": "2025-07-03", "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1e300}
+        companies.note(connection, Kind.DAYS, {"MSFT": [odd], "SPY": [odd]}, "yfinance", MID_SESSION)
+        figures = {"market_cap_usd": 1e300, "dividend_yield": 1e21, "beta": 1.5, "sector": "Technology"}
+        companies.note(connection, Kind.FUNDAMENTALS, {"AAPL": figures}, "fmp", MID_SESSION)
+    enhancing.enhance(rt, ("AAPL",))
+    enhancing.show(rt, ("AAPL", "MSFT", "SPY"))
+    told = world.told(keys.YFINANCE_ENHANCED.of("AAPL")).fundamentals
+    assert (told.market_cap, told.dividend_yield, told.beta, told.sector) == (None, None, 1.5, "Technology")
+    assert not any(rt.board.read(keys.YFINANCE_ENHANCED.of(symbol)).present for symbol in ("MSFT", "SPY"))
+    (alert,) = world.rows(tables.alerts)
+    assert alert["title"] == "Market data cannot be shown"
 
 
 def test_a_board_that_was_lost_gets_them_again_without_asking_anybody(world: World) -> None:

@@ -21,11 +21,13 @@ from qbot.market.planning import Ask
 from qbot.market.plans import Need
 from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.runtime import Runtime
-from qbot.store import tables
+from qbot.store import bars, companies, quotes, tables
+from qbot.store.companies import Kind
+from qbot.store.engine import transaction
 from qbot.types import Quote
 from tests.market.sources import Made, quote, with_sources
 from tests.support.exchange import MID_SESSION
-from tests.support.runtime import World
+from tests.support.runtime import World, calm
 
 RIGHT = {"AAPL": "210.5", "MSFT": "497.5", "SPY": "621.5"}
 THREE = ("alpaca", "finnhub", "yfinance")
@@ -157,6 +159,26 @@ def test_when_two_disagree_and_nobody_else_can_be_asked_there_is_no_price(world:
     assert world.told(keys.MARKET_DATA) == {}
 
 
+def test_a_price_of_a_pass_before_covers_no_ticker_of_this_one(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    fetch(rt)
+    assert world.told(keys.MULTI_API_STATS).coverage_pct == 100.0
+    for one in made.values():
+        one.price = {"AAPL": RIGHT["AAPL"]}.get
+    world.market.advance(minutes=5)
+    assert fetch(rt).agreed == {"AAPL"}
+    told = world.told(keys.MULTI_API_STATS)
+    assert (told.total_tickers, told.tickers_with_data, told.coverage_pct) == (3, 1, 33.3)
+    for one in made.values():
+        one.fails = ProviderError(one.name, Fault.TRANSIENT, "HTTP 502: bad gateway")
+    world.market.advance(minutes=5)
+    fetch(rt)  # the accepted prices are young enough
+    told = world.told(keys.MULTI_API_STATS)
+    assert (told.total_tickers, told.tickers_with_data, told.coverage_pct) == (3, 0, 0.0)
+    assert prices(world) == RIGHT
+
+
 def test_that_there_is_no_price_is_told_to_a_human_once(world: World) -> None:
     made = sources(world, "alpaca", "finnhub")
     for one in made.values():
@@ -225,6 +247,18 @@ def test_a_source_that_has_no_figures_of_a_ticker_is_asked_for_its_price_all_the
     assert prices(world) == RIGHT
 
 
+def test_out_of_hours_only_who_tells_the_close_is_taken_to_have_told_it(world: World) -> None:
+    made = sources(world, "alpaca", "finnhub")
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE, Need.CLOSE}))
+    world.market.set(last_and_before(MID_SESSION)[0][1] + timedelta(minutes=5))
+    for late, told in ((timedelta(0), set()), (timedelta(minutes=10), set(RIGHT))):
+        made["alpaca"].late = made["finnhub"].late = late
+        fetch(rt)
+        assert {row["symbol"] for row in world.rows(tables.data_needs) if row["need"] == "close"} == told
+        world.market.advance(minutes=5)
+    assert prices(world) == RIGHT
+
+
 def test_nobody_is_asked_twice_in_a_pass(world: World) -> None:
     made = sources(world, *THREE)
     made["finnhub"].price = lambda symbol: None if symbol == "MSFT" else LIES["half"](RIGHT[symbol])
@@ -233,6 +267,23 @@ def test_nobody_is_asked_twice_in_a_pass(world: World) -> None:
         flat = [symbol for batch in one.asked for symbol in batch]
         assert len(flat) == len(set(flat)), one.name
     assert prices(world) == RIGHT
+
+
+def test_two_words_of_one_source_come_together_and_the_newer_counts(world: World) -> None:
+    rt = with_sources(world, *sources(world, *THREE).values())
+    settled = settling.begin(rt, tuple(RIGHT), MID_SESSION, ())
+    stamps = [MID_SESSION - timedelta(minutes=minutes) for minutes in (3, 1, 2)]
+    told = [
+        Told(
+            Ask("yfinance", Need.PRICE, ("AAPL",)),
+            Answer({"AAPL": quote("AAPL", f"210.{number}", at, world.wall(), "yfinance")}),
+        )
+        for number, at in enumerate(stamps, 1)
+    ]
+    settling.settle(rt, settled, told)
+    (row,) = world.rows(tables.source_quotes)
+    assert (row["at"], str(row["price_usd"].normalize())) == (stamps[1], "210.2")
+    assert prices(world) == {"AAPL": "210.2"}
 
 
 def test_without_redis_nobody_is_asked(world: World) -> None:
@@ -359,6 +410,35 @@ def test_where_one_source_has_no_new_bars_of_what_is_known_another_is_asked(worl
     assert {row["source"] for row in world.rows(tables.bars)} == {"alpaca", "yfinance"}
 
 
+def test_a_sum_that_the_contract_does_not_allow_is_left_out_and_costs_no_price(world: World) -> None:
+    rt = with_sources(world, *sources(world, *THREE).values(), offers=frozenset({Need.PRICE}))
+    rows = [("AAPL", MID_SESSION - timedelta(minutes=minutes), *[210.0] * 4, 9e14) for minutes in (15, 10)]
+    with transaction(world.engine) as connection:
+        bars.upsert(connection, pd.DataFrame(rows, columns=list(bars.COLUMNS)), "alpaca")
+        odd = {"market_cap_usd": 1e300, "pe_ratio": "many"}
+        companies.note(connection, Kind.FUNDAMENTALS, {"AAPL": odd}, "fmp", MID_SESSION)
+    fetch(rt)
+    told = world.told(keys.MULTI_API_DATA)
+    assert {symbol: str(one.price) for symbol, one in told.items()} == RIGHT
+    assert (told["AAPL"].open, told["AAPL"].volume, told["AAPL"].market_cap, told["AAPL"].pe_ratio) == (
+        210.0, None, None, None,
+    )  # fmt: skip
+
+
+def test_what_cannot_be_shown_ends_no_pass_and_is_told_once(world: World) -> None:
+    rt = with_sources(world, *sources(world, *THREE).values(), offers=frozenset({Need.PRICE}))
+    absurd = quote("SPY", "-1", MID_SESSION, MID_SESSION, "alpaca")
+    with transaction(world.engine) as connection:
+        quotes.accept(connection, [quotes.Accepted(absurd, ("alpaca",), "alone")])
+    for _ in range(2):
+        fetching.fetch(rt, ("AAPL", "MSFT"), (), lambda: showing_market.market_data(rt), 20.0)
+        world.market.advance(minutes=5)
+    assert prices(world) | {"SPY": ""} == {**RIGHT, "SPY": ""}
+    (alert,) = world.rows(tables.alerts)
+    assert (alert["title"], "price" in alert["message"]) == ("Market data cannot be shown", True)
+    assert rt.board.read(keys.MARKET_DATA).value is None
+
+
 # --- at the moment of a trade -----------------------------------------------------------------------------------------
 
 
@@ -368,11 +448,12 @@ class Broker:
 
     told: dict[str, str]
     fails: DataUnavailable | None = None
+    late: timedelta = timedelta(0)
 
     def latest(self, symbols: Sequence[str], received_at: datetime) -> dict[str, Quote]:
         if self.fails is not None:
             raise self.fails
-        at = MID_SESSION + timedelta(minutes=4)
+        at = MID_SESSION + timedelta(minutes=4) - self.late
         return {s: quote(s, self.told[s], at, received_at, "alpaca") for s in symbols if s in self.told}
 
 
@@ -396,6 +477,48 @@ def test_the_price_of_a_trade_is_the_broker_s_own_where_the_others_bear_it_out(w
 def test_a_price_far_from_what_all_agreed_on_is_none(world: World) -> None:
     found = at_trade(world, Broker({**RIGHT, "AAPL": str(Decimal(RIGHT["AAPL"]) * Decimal("1.04"))}))
     assert found == {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+
+
+OTHER_TIMES = [timedelta(minutes=minutes) for minutes in (16, 120, 60 * 24, -2)]  # in the session, and out of it
+
+
+@pytest.mark.parametrize("late", OTHER_TIMES)
+def test_what_the_broker_s_feed_tells_of_another_time_is_not_held_against_what_all_agree_on(
+    world: World, late: timedelta
+) -> None:
+    odd = str(Decimal(RIGHT["AAPL"]) * Decimal("1.035"))
+    assert at_trade(world, Broker({**RIGHT, "AAPL": odd}, late=late)) == RIGHT
+
+
+@pytest.mark.parametrize("late", OTHER_TIMES)
+def test_what_the_broker_s_feed_tells_of_another_time_is_no_price_where_nothing_else_is_known(
+    world: World, late: timedelta
+) -> None:
+    rt = world.another()
+    world.market.advance(minutes=4)
+    rt.__dict__["data"] = Broker(RIGHT, late=late)
+    assert quoting.latest(rt, RIGHT) == {}
+    rt.__dict__["data"] = Broker(RIGHT)
+    assert set(quoting.latest(rt, RIGHT)) == set(RIGHT)
+
+
+@pytest.mark.parametrize("odd", ["0", "-210.5", "NaN", "Infinity", "0.00000001", "99999999999"])
+def test_what_is_no_sound_number_is_no_price_at_the_trade(world: World, odd: str) -> None:
+    rest = {"MSFT": RIGHT["MSFT"], "SPY": RIGHT["SPY"]}
+    assert at_trade(world, Broker({**RIGHT, "AAPL": odd})) == rest
+    alone = world.another()
+    alone.__dict__["data"] = Broker({"AAPL": odd}, late=timedelta(hours=-1))
+    world.market.advance(hours=1)  # nothing young is known
+    assert quoting.latest(alone, ["AAPL"]) == {}
+
+
+def test_what_looks_like_a_split_beside_the_last_close_is_no_price_at_the_trade(world: World) -> None:
+    with transaction(world.engine) as connection:
+        calm(connection, MID_SESSION)  # AAPL closed at about 210
+    world.market.advance(minutes=4)
+    rt = world.another()
+    rt.__dict__["data"] = Broker({**RIGHT, "AAPL": "105.25"})
+    assert set(quoting.latest(rt, RIGHT)) == {"MSFT", "SPY"}
 
 
 def test_while_the_broker_s_feed_is_dead_the_agreed_prices_hold_as_long_as_they_are_young(world: World) -> None:
@@ -486,9 +609,54 @@ def test_a_price_that_a_clock_ahead_has_stamped_is_held_against_the_broker_s_too
         one.late = timedelta(seconds=-30)
     rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
     fetch(rt)
-    rt.__dict__["data"] = Broker({**RIGHT, "AAPL": "420"})
+    rt.__dict__["data"] = Broker({**RIGHT, "AAPL": "420"}, late=timedelta(minutes=4))
     found = quoting.latest(rt, RIGHT)
     assert {symbol: str(one.price_usd) for symbol, one in found.items()} == {"MSFT": "497.5", "SPY": "621.5"}
+
+
+def test_a_feed_that_owes_answers_is_not_asked_for_more_of_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUOTES_WITHIN_S", 0.05)
+    rt, end, asked = world.another(), threading.Event(), []
+
+    class Dripping:
+        def latest(self, symbols: Sequence[str], received_at: datetime) -> dict[str, Quote]:
+            asked.append(received_at)
+            end.wait(60)
+            return {}
+
+    rt.__dict__["data"] = Dripping()
+    try:
+        for _ in range(limits.QUOTES_OWED_MAX + 3):
+            with pytest.raises(DataUnavailable, match=r"in time|not answered yet"):
+                quoting.latest(rt, RIGHT)
+        assert len(asked) == limits.QUOTES_OWED_MAX
+    finally:
+        end.set()
+    for thread in [one for one in threading.enumerate() if one.name == "prices of a trade"]:
+        thread.join(10)
+    rt.__dict__["data"] = Broker({}, DataUnavailable("not now"))
+    with pytest.raises(DataUnavailable, match="not now"):
+        quoting.latest(rt, RIGHT)
+
+
+def test_a_pass_that_a_clock_noted_that_ran_ahead_says_nothing(world: World) -> None:
+    made = sources(world, *THREE)
+    rt = with_sources(world, *made.values(), offers=frozenset({Need.PRICE}))
+    world.market.advance(hours=1)
+    for name, price in {"alpaca": "230", "finnhub": "245", "yfinance": "190"}.items():
+        made[name].price = {**RIGHT, "AAPL": price}.get
+    fetch(rt)
+    world.market.set(MID_SESSION)
+    rt.__dict__["data"] = Broker(RIGHT, late=timedelta(minutes=4))
+    assert set(quoting.latest(rt, RIGHT)) == set(RIGHT)
+    for one in made.values():
+        one.price = RIGHT.get
+    del made["yfinance"], rt.feeds["yfinance"]  # its word of then stays
+    fetch(rt)
+    assert (prices(world), world.told(keys.MULTI_API_STATS).coverage_pct) == (RIGHT, 100.0)
+    assert set(quoting.latest(rt, RIGHT)) == set(RIGHT)
+    showing_market.market_data(rt)
+    assert world.told(keys.MARKET_SOURCE_STATS).time == MID_SESSION
 
 
 def test_in_the_first_minutes_a_price_from_before_the_open_is_none(world: World) -> None:

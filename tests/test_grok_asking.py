@@ -13,7 +13,18 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from qbot import clock, control, grok_asking, health, limits, pipeline, projections_grok, showing, showing_grok
+from qbot import (
+    clock,
+    control,
+    grok_asking,
+    health,
+    limits,
+    pipeline,
+    projections_grok,
+    showing,
+    showing_grok,
+    universe,
+)
 from qbot.contract import keys
 from qbot.contract.board import connect
 from qbot.contract.payloads_backend import Recommendation, ServiceStatus
@@ -27,7 +38,7 @@ from qbot.store import grok as store
 from qbot.store.engine import make_engine, transaction
 from qbot.votes import GrokView
 from tests.support.made_up_market import made_up_bars
-from tests.support.runtime import SESSION, TICKERS, World, calm
+from tests.support.runtime import CONFIG, SESSION, TICKERS, World, calm
 from tests.support.servers import wait_until
 from tests.support.xai import KEY, Grok, answer, grok_listening, pick, told
 
@@ -334,6 +345,19 @@ def test_of_many_at_once_no_more_reserve_than_the_budget_pays_for(world: World, 
 
 
 # --- a dead or lying xAI ---------------------------------------------------------------------------------------------
+
+
+def test_a_pick_is_looked_at_for_a_day_and_no_longer_unless_something_else_names_it(world: World, grok: Grok) -> None:
+    rt = asking(world, grok)
+    grok.names(pick("DUK"), pick("AAPL"))
+    assert grok_asking.refresh(rt, universe.tradable(rt)) is Outcome.ANSWERED
+    assert universe.refresh(rt, CONFIG)[0] == (*TICKERS, "DUK")
+    world.market.advance(seconds=limits.GROK_PICKED_S)
+    assert universe.refresh(rt, CONFIG)[0] == (*TICKERS, "DUK")
+    world.market.advance(seconds=1)
+    assert universe.refresh(rt, CONFIG)[0] == TICKERS
+    world.market.advance(days=-2)  # a clock that ran ahead was set back
+    assert universe.refresh(rt, CONFIG)[0] == TICKERS
 
 
 def test_a_dead_xai_keeps_the_last_picks_until_they_are_too_old_and_says_so(world: World, grok: Grok) -> None:

@@ -346,6 +346,36 @@ def test_without_any_prices_sales_go_on_and_buys_wait(world: World) -> None:
     assert process(world) == {"buy": ("SUBMITTED", ""), "sell": ("FILLED", "")}
 
 
+class Dripping:
+    """A feed that has not answered before `end` is set."""
+
+    def __init__(self) -> None:
+        self.end, self.asked = threading.Event(), 0
+
+    def latest(self, _symbols: Any, _received_at: datetime) -> dict[str, Any]:
+        self.asked += 1
+        assert self.end.wait(60)
+        return {}
+
+
+def test_sales_do_not_wait_for_a_feed_that_does_not_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUOTES_WITHIN_S", 0.2)
+    world.by_hand(symbol="AAPL", qty="50", side="buy")
+    world.rt.__dict__["data"] = feed = Dripping()
+    buys = [asked(f"buy_{n}", symbol="MSFT", priority="HIGH") for n in range(2 * limits.MANUAL_BATCH)]
+    sales = [asked(f"sell_{n}", side="SELL", quantity=1) for n in range(limits.MANUAL_BATCH + 1)]
+    try:
+        found = process(world, *buys, *sales)
+        assert not feed.end.is_set()  # the feed has said nothing all the while
+    finally:
+        feed.end.set()
+    assert feed.asked == 1  # one wait, not one for each few orders
+    assert {order_id for order_id, answer in found.items() if answer == ("PENDING", "")} == {
+        order["order_id"] for order in buys
+    }
+    assert [order["side"] for order in world.sent()] == ["sell"] * len(sales)
+
+
 # --- the shared array -------------------------------------------------------------------------------------------------
 
 

@@ -183,7 +183,7 @@ class AlpacaBroker:
                 return request()
         except APIError as error:
             raise wire.rejected(error) from error
-        except (requests.RequestException, ValueError) as error:
+        except (requests.RequestException, ValueError, RecursionError) as error:  # the last: nested too deeply
             raise BrokerError(f"no usable answer: {type(error).__name__}") from error
 
 

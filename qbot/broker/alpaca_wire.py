@@ -10,12 +10,13 @@ from typing import Any
 
 from alpaca.common.exceptions import APIError
 
+from qbot import errors
 from qbot.broker.protocol import MarketClock
 from qbot.errors import BrokerRejected
 from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position, Side
 
 Raw = dict[str, Any]
-UNREADABLE = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)  # what parsing raises on another form
+UNREADABLE = errors.UNREADABLE
 ORDERS_PAGE = 500
 ACTIVITIES_PAGE = 100
 NO_ORDERS_FLAGS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
@@ -193,7 +194,7 @@ def rejected(error: APIError) -> BrokerRejected:
     text = str(error)
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = {}
     body = body if isinstance(body, dict) else {}
     code = body.get("code")

@@ -83,6 +83,16 @@ def sessions_around(now: datetime) -> list[Session]:
     return sessions_between(now - PLANNED, now + PLANNED)
 
 
+def close_of(day: date) -> datetime | None:
+    """When the session of this New York day closes; None without one, or when the calendar cannot be used."""
+    begin = datetime(day.year, day.month, day.day, tzinfo=NEW_YORK)
+    try:
+        found = sessions_between(begin, begin + timedelta(days=1))
+    except UNUSABLE:
+        return None
+    return found[0][1] if found else None
+
+
 def _day(session: Session) -> date:
     return session[0].astimezone(NEW_YORK).date()
 

@@ -126,7 +126,7 @@ def parse_fundamentals(symbol: str, body: Any, received_at: datetime) -> Fundame
         received_at,
         market_cap_usd=reading.number(row.get("marketCap")),
         beta=reading.number(row.get("beta")),
-        dividend_yield=dividend / price if price and dividend is not None else None,
+        dividend_yield=reading.number(dividend / price) if price and dividend is not None else None,
         sector=reading.words(row.get("sector"), 100),
         industry=reading.words(row.get("industry"), 100),
     )

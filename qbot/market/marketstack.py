@@ -7,12 +7,13 @@ other way. Unknown symbols are left out of the answer. Facts of the wire: docs.a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from functools import partial
 from typing import Any
 
 from qbot.market import reading
 from qbot.market.asking import in_batches
+from qbot.market.calendar import close_of
 from qbot.market.provider import Answer, Fault
 from qbot.market.reply import Reply, by_status, error_of
 from qbot.market.wire import Getter
@@ -20,6 +21,7 @@ from qbot.types import Day, Quote
 
 NAME = "marketstack"
 KEY_PARAMETER = "access_key"
+YEAR = timedelta(days=366)  # what is older is no close that anybody asked for, and each year's calendar takes a while
 SYMBOLS_MAX = 100
 CODES = {
     "invalid_access_key": Fault.AUTH,
@@ -93,19 +95,19 @@ def by_symbol(body: Any) -> dict[str, Mapping[str, Any]]:
 
 
 def parse_quote(symbol: str, row: Mapping[str, Any], received_at: datetime) -> Quote | None:
-    """A row as a quote; None without a price or a time.
+    """The end of a day as a quote; None without a price or a time.
 
-    Ends of days have `close`. Rows within a day have `last`, null off hours, and their `close` is the day before's. The
-    time of an end of day is its midnight in UTC, before the close it tells of: it never looks fresher than it is.
+    Its time is the midnight of its day in UTC. It tells of that day's close, where that is over; else it stays dated
+    before it: it never looks fresher than it is.
     """
-    value = row.get("last") if "last" in row else row.get("close")
-    bid, ask = reading.price(row.get("bid_price")), reading.price(row.get("ask_price"))
     at = reading.iso_time(row.get("date"))
-    return reading.quote(NAME, symbol, reading.price(value), at, received_at, bid, ask)
+    recent = at is not None and at.time() == time() and at <= received_at <= at + YEAR
+    close = close_of(at.date()) if at is not None and recent else None
+    over = close is not None and close <= received_at
+    return reading.quote(NAME, symbol, reading.price(row.get("close")), close if over else at, received_at)
 
 
 def parse_day(row: Mapping[str, Any]) -> Day:
     """The session of a row."""
     begin, high, low = (reading.price_number(row.get(name)) for name in ("open", "high", "low"))
-    before = reading.price_number(row.get("close")) if "last" in row else None
-    return Day(begin, high, low, reading.number(row.get("volume")), before)
+    return Day(begin, high, low, reading.number(row.get("volume")))

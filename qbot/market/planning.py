@@ -8,15 +8,17 @@ have, nor twice for one thing in a pass; a second source is asked for a price so
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
+from qbot import limits
 from qbot.market.calendar import Session
 from qbot.market.pacing import Rules, Source, at_once, is_open, rate
 from qbot.market.plans import COUNTED, LIVE, SPAN_S, Limit, Need, Plan, Span
 
 NEVER = datetime.min.replace(tzinfo=UTC)
+SKEW = timedelta(seconds=limits.CLOCK_SKEW_S)
 NOT_NOW = "what the quotas allow in a pass goes to what is more urgent or older"
 NOBODY = "no source at hand has it"
 UNKNOWN = "no source that can be asked knows it"
@@ -143,10 +145,15 @@ class _Purse:
     def asks(self) -> Iterable[Ask]:
         """The requests, as few as the source allows."""
         for need, symbols in self.asked.items():
-            brings = frozenset({Need.PRICE} if need is Need.BARS and self.plan.bars_bring_price else ())
             listed = tuple(symbols)
             for first in range(0, len(listed), self.plan.symbols_per_call):
-                yield Ask(self.plan.source, need, listed[first : first + self.plan.symbols_per_call], brings)
+                batch = listed[first : first + self.plan.symbols_per_call]
+                yield Ask(self.plan.source, need, batch, self._brings(need, batch))
+
+    def _brings(self, need: Need, batch: Sequence[str]) -> frozenset[Need]:
+        """The price too, but where it is on its way already."""
+        new = self.earlier[Need.PRICE].isdisjoint(batch)
+        return frozenset({Need.PRICE} if need is Need.BARS and self.plan.bars_bring_price and new else ())
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -168,7 +175,8 @@ def plan(
     before = earlier.asks if earlier else ()
     purses = [_Purse(by_name[name], now, sessions, rules, before) for name in rules.order if name in by_name]
     began_at = earlier.began_at if earlier else now
-    due = {need: _due(need, wanted.get(need, ()), began_at, sessions, rules, earlier is not None) for need in Need}
+    told = {need: [_by_now(one, now) for one in wanted.get(need, ())] for need in Need}
+    due = {need: _due(need, told[need], began_at, sessions, rules, earlier is not None) for need in Need}
     unmet: list[Unmet] = []
     for urgent in (True, False):
         prices = [one for one in due[Need.PRICE] if one.urgent is urgent]
@@ -180,6 +188,13 @@ def plan(
     for need in (Need.CLOSE, Need.NEWS, Need.FUNDAMENTALS):
         unmet += _first(purses, need, due[need])
     return Pass(began_at, tuple(ask for purse in purses for ask in purse.asks()), tuple(unmet))
+
+
+def _by_now(one: Wanted, now: datetime) -> Wanted:
+    """What a clock noted that ran ahead and was set back, never was: else nobody would be asked before that time."""
+    got_at, confirmed_at = (None if at is not None and at > now + SKEW else at for at in (one.got_at, one.confirmed_at))
+    same = (got_at, confirmed_at) == (one.got_at, one.confirmed_at)
+    return one if same else replace(one, got_at=got_at, confirmed_at=confirmed_at)
 
 
 def _due(

@@ -226,7 +226,7 @@ def parse_fundamentals(symbol: str, info: Mapping[str, Any], received_at: dateti
         price_to_book=reading.number(info.get("priceToBook")),
         beta=reading.number(info.get("beta")),
         debt_to_equity=None if debt is None else debt / 100,
-        dividend_yield=rate / price
+        dividend_yield=reading.number(rate / price)
         if price and rate is not None
         else reading.number(info.get("trailingAnnualDividendYield")),
         sector=reading.words(info.get("sector"), 100),

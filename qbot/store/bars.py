@@ -163,6 +163,12 @@ def days(connection: Connection, symbols: Sequence[str], today: Span, before: Sp
     return {s: replace(found.get(s, Day()), previous_close=closes.get(s)) for s in symbols}
 
 
+def last_closes(connection: Connection, symbols: Collection[str], session: Span) -> dict[str, Decimal]:
+    """The last close within a session, USD, of each symbol with a bar of it."""
+    found = connection.execute(_closes(symbols, session))
+    return {symbol: Decimal(repr(close)) for symbol, close in found}
+
+
 def newest_closes(connection: Connection, symbols: Sequence[str]) -> dict[str, float]:
     """The close of the newest bar of each symbol that has any."""
     return {symbol: close for symbol, (_ts, close) in newest(connection, symbols).items()}
@@ -178,10 +184,10 @@ def closes_at(connection: Connection, symbols: Sequence[str], close: datetime, w
     ]
 
 
-def _closes(symbols: Sequence[str], span: Span) -> sa.Select[Any]:
+def _closes(symbols: Collection[str], span: Span) -> sa.Select[Any]:
     last = sa.select(bars.c.symbol, bars.c.close).where(_within(symbols, span))
     return last.ext(distinct_on(bars.c.symbol)).order_by(bars.c.symbol, bars.c.ts.desc())
 
 
-def _within(symbols: Sequence[str], span: Span) -> sa.ColumnElement[bool]:
+def _within(symbols: Collection[str], span: Span) -> sa.ColumnElement[bool]:
     return sa.and_(bars.c.symbol.in_(list(symbols)), bars.c.ts >= span[0], bars.c.ts < span[1])

@@ -55,21 +55,25 @@ def refuse(connection: Connection, why: Mapping[tuple[str, str], str], pass_at: 
         connection.execute(_REFUSE, {"symbols": list(symbols), "sources": list(names), "words": list(why.values())})
 
 
-def refused(connection: Connection, source: str, symbols: Collection[str], since: datetime) -> dict[str, str]:
-    """Of what a source told in passes since then and what is not used: the reason's name, by symbol."""
+def refused(
+    connection: Connection, source: str, symbols: Collection[str], since: datetime, until: datetime
+) -> dict[str, str]:
+    """Of what a source told in passes from `since` to `until` and what is not used: the reason's name, by symbol."""
     here = source_quotes.c
     query = sa.select(here.symbol, here.refused).where(here.source == source, here.symbol.in_(list(symbols)))
-    query = query.where(here.pass_at >= since, here.refused.is_not(None))
+    query = query.where(here.pass_at.between(since, until), here.refused.is_not(None))
     return {symbol: words.partition(":")[0] for symbol, words in connection.execute(query)}
 
 
-def verdicts(connection: Connection, symbols: Collection[str], since: datetime) -> dict[str, list[str | None]]:
-    """What became of all that was told of a symbol in the newest pass that heard of it since then: of each quote the
-    name of the reason why it is not used; None: it is.
+def verdicts(
+    connection: Connection, symbols: Collection[str], since: datetime, until: datetime
+) -> dict[str, list[str | None]]:
+    """What became of all that was told of a symbol in the newest pass from `since` to `until` that heard of it: of each
+    quote the name of the reason why it is not used; None: it is.
     """
     here = source_quotes.c
     query = sa.select(here.symbol, here.pass_at, here.refused)
-    query = query.where(here.symbol.in_(list(symbols)), here.pass_at >= since).order_by(here.pass_at)
+    query = query.where(here.symbol.in_(list(symbols)), here.pass_at.between(since, until)).order_by(here.pass_at)
     newest: dict[str, tuple[datetime, list[str | None]]] = {}
     for symbol, pass_at, words in connection.execute(query):
         if symbol not in newest or newest[symbol][0] != pass_at:
@@ -141,11 +145,19 @@ def _quote(row: Mapping[Any, Any]) -> Quote:
 
 
 def _put(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    """Insert, or replace what has the same key. Ordered, so that two writers never wait for each other."""
+    """Insert, or replace what has the same key; of several rows with one key the newest price counts.
+
+    Ordered, so that two writers never wait for each other.
+    """
     if not rows:
         return
-    key = [column.name for column in table.primary_key.columns]
-    rows.sort(key=lambda row: [row[name] for name in key])
+    names = [column.name for column in table.primary_key.columns]
+    newest: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:  # one statement changes a row once
+        key = tuple(row[name] for name in names)
+        if key not in newest or newest[key]["at"] <= row["at"]:
+            newest[key] = row
     statement = insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in names}
+    ordered = [newest[key] for key in sorted(newest)]
+    connection.execute(statement.on_conflict_do_update(index_elements=names, set_=changed), ordered)

@@ -130,9 +130,10 @@ def note_pass(connection: Connection, made: PassMade) -> None:
     connection.execute(statement.on_conflict_do_update(index_elements=["began_at"], set_=row))
 
 
-def last_pass(connection: Connection) -> PassMade | None:
-    """The newest pass that asked for prices."""
-    row = connection.execute(fetch_passes.select().order_by(fetch_passes.c.began_at.desc()).limit(1)).mappings().first()
+def last_pass(connection: Connection, until: datetime) -> PassMade | None:
+    """The newest pass that asked for prices, of those that began by then."""
+    begun = fetch_passes.select().where(fetch_passes.c.began_at <= until)
+    row = connection.execute(begun.order_by(fetch_passes.c.began_at.desc()).limit(1)).mappings().first()
     return PassMade(**row) if row is not None else None
 
 

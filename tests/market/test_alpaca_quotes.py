@@ -116,6 +116,12 @@ def test_what_came_before_a_refusal_is_kept_by_quotes_and_given_up_by_latest() -
     assert type(raised.value) is DataUnavailable
 
 
+def test_an_answer_that_is_nested_too_deeply_is_no_answer() -> None:
+    feed = data(Client(lambda _symbols: RecursionError("maximum recursion depth exceeded")))
+    with pytest.raises(DataUnavailable, match="unreadable"):
+        feed.latest(["AAPL"], NOW)
+
+
 def test_bars_say_why_there_are_none() -> None:
     with pytest.raises(ProviderError) as raised:
         data(Client(lambda _symbols: refusal(429, ""))).bars(["A"], NOW, NOW)

@@ -127,7 +127,6 @@ TABLE: list[tuple[str, str, int, Any, Fault | None]] = [
     ("fmp", "a failing server", 500, [], TRANSIENT),
     # Marketstack
     ("marketstack", "ends of days", 200, sample("marketstack_eod_AAPL_2021-12-01"), WELL),
-    ("marketstack", "prices within a day", 200, sample("marketstack_intraday_latest_5symbols_2025-01-31"), WELL),
     ("marketstack", "a wrong key", 401, stack("invalid_access_key"), AUTH),
     ("marketstack", "no key", 401, stack("missing_access_key"), AUTH),
     ("marketstack", "not authorized", 401, stack("unauthorized"), AUTH),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -10,8 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from qbot.market import finnhub, fmp, marketstack, reading, twelvedata, yahoo
+from qbot.market import aggregation, finnhub, fmp, marketstack, reading, twelvedata, yahoo
 from qbot.market.bars import frame_of, spans
+from qbot.market.calendar import sessions_around
 from qbot.market.company import News, newest
 from qbot.types import Day, Quote
 from tests.market.fakes import NOW, reply, sample
@@ -91,29 +93,33 @@ def test_class_shares_have_a_dash_at_fmp_and_yahoo_and_come_back_under_our_name(
     assert yahoo.parse_quote("BRK.B", meta, NOW) == quote("yfinance", "BRK.B", "450.5", "2025-09-22T20:00:01")
 
 
-def test_marketstack_tells_the_close_of_a_day_at_its_midnight() -> None:
+def test_marketstack_tells_the_close_of_a_day_by_its_midnight() -> None:
     row = marketstack.by_symbol(sample("marketstack_eod_AAPL_2021-12-01"))["AAPL"]
-    assert marketstack.parse_quote("AAPL", row, NOW) == quote("marketstack", "AAPL", "164.77", "2021-12-01T00:00:00")
+    then = datetime(2021, 12, 2, 9, 0, tzinfo=UTC)
+    told = replace(quote("marketstack", "AAPL", "164.77", "2021-12-01T21:00:00"), received_at=then)
+    assert marketstack.parse_quote("AAPL", row, then) == told
     assert marketstack.parse_day(row) == Day(167.48, 170.295, 164.53, 145135682.0, None)
 
 
-def test_within_a_day_the_price_is_the_last_one_and_the_close_is_the_day_before_s() -> None:
-    rows = marketstack.by_symbol(sample("marketstack_intraday_latest_5symbols_2025-01-31"))
-    assert {symbol: str(found.price_usd) for symbol, row in rows.items()
-            if (found := marketstack.parse_quote(symbol, row, NOW))} == {
-        "AAPL": "233.88", "AMZN": "237.82", "GOOGL": "204.0", "MSFT": "416.25", "TSLA": "404.83",
-    }  # fmt: skip
-    assert marketstack.parse_day(rows["AAPL"]).previous_close == 237.59
+@pytest.mark.parametrize(("day", "at"), [
+    ("2026-07-01", "2026-07-01T20:00:00"),  # summer time
+    ("2025-11-28", "2025-11-28T18:00:00"),  # half a day
+    ("2026-11-26", "2026-11-26T00:00:00"),  # Thanksgiving: no session
+    ("2026-11-27", "2026-11-27T00:00:00"),  # its session is not over
+    ("2021-12-01", "2021-12-01T00:00:00"),  # long ago
+    ("2026-11-27T13:00:00", "2026-11-27T13:00:00"),  # no midnight: it means what it says
+])  # fmt: skip
+def test_the_end_of_a_day_is_dated_at_the_close_of_its_session_once_that_is_over(day: str, at: str) -> None:
+    row = {"symbol": "AAPL", "close": 100.5, "date": f"{day if 'T' in day else day + 'T00:00:00'}+0000"}
+    assert marketstack.parse_quote("AAPL", row, NOW) == quote("marketstack", "AAPL", "100.5", at)
 
 
-def test_a_null_price_is_none_and_a_book_is_taken_where_there_is_one() -> None:
-    nulls = marketstack.by_symbol(sample("marketstack_intraday_nulls_2021-04-17"))
-    assert [marketstack.parse_quote(symbol, row, NOW) for symbol, row in nulls.items()] == [None, None]
-    assert marketstack.parse_quote("AAPL", nulls["AAPL"] | {"close": 134.5}, NOW) is None  # the day before's
-    row = marketstack.by_symbol(sample("marketstack_v2_intraday_doc_shape_2024-09-27"))["AAPL"]
-    assert marketstack.parse_quote("AAPL", row, NOW) == quote(
-        "marketstack", "AAPL", "227.54", "2024-09-27T16:00:00", "227.02", "227.54"
-    )
+def test_the_end_of_a_day_is_the_close_of_the_session_that_is_over() -> None:
+    row = {"symbol": "AAPL", "close": 100.5, "date": "2026-07-01T00:00:00+0000"}
+    evening = datetime(2026, 7, 1, 21, 0, tzinfo=UTC)
+    found = marketstack.parse_quote("AAPL", row, evening)
+    assert found is not None
+    assert aggregation.unsound(found, aggregation.Market(evening, sessions_around(evening))) is None
 
 
 def test_of_several_days_the_newest_counts() -> None:
@@ -217,6 +223,13 @@ def test_yahoo_s_yield_is_reckoned_since_it_is_told_in_two_units(told: float | N
     assert found.dividend_yield == 0.004
     assert found.debt_to_equity == pytest.approx(1.54486)
     assert (found.peg_ratio, found.pe_ratio, found.market_cap_usd) == (2.1, 33.0, 3.8e12)
+
+
+def test_a_yield_that_no_number_of_the_contract_holds_is_none() -> None:
+    body = [{"symbol": "AAPL", "price": 0.000001, "lastDividend": 1e12}]
+    assert fmp.parse_fundamentals("AAPL", body, NOW).dividend_yield is None
+    info = {"currentPrice": 0.000001, "dividendRate": 1e12}
+    assert yahoo.parse_fundamentals("AAPL", info, NOW).dividend_yield is None
 
 
 def test_headlines_come_newest_first_each_once_and_only_of_the_days_asked_for() -> None:

@@ -121,11 +121,38 @@ def test_calls_that_are_used_up_for_the_day_are_kept_while_others_can_confirm() 
     assert set(asked(found)) == {"alpaca", "yfinance"}
 
 
+@pytest.mark.parametrize("need", Need)
+@pytest.mark.parametrize("now", [OPEN, NIGHT])
+def test_what_a_clock_noted_that_ran_ahead_is_as_if_it_had_never_come(need: Need, now: datetime) -> None:
+    def asks(ahead: timedelta | None) -> list[tuple[str, Need, tuple[str, ...]]]:
+        at = None if ahead is None else now + ahead
+        wanted = {need: [Wanted("A", got_at=at, confirmed_at=at)]}
+        return [(ask.source, ask.need, ask.symbols) for ask in plan(wanted, ALL, now, SESSIONS).asks]
+
+    assert asks(timedelta(days=1)) == asks(timedelta(seconds=61)) == asks(None)
+    assert asks(timedelta(seconds=60)) == []  # clocks differ
+
+
+def test_who_seems_to_be_compared_in_a_time_to_come_is_not_the_last_to_be_compared() -> None:
+    rules, sources = Rules(opinions=2), tuple(Source(each) for each in (ALPACA, FMP))
+    ahead = Wanted("Z", got_at=OPEN - timedelta(minutes=5), confirmed_at=OPEN + timedelta(days=1))
+    others = [replace(one, confirmed_at=one.got_at) for one in many(3)]
+    assert asked(plan(prices(*others, ahead), sources, OPEN, SESSIONS, rules))["fmp"][0] == "Z"
+
+
 def test_a_request_for_bars_brings_the_price_with_it() -> None:
     wanted = many(4)
     found = plan({Need.PRICE: wanted, Need.BARS: wanted}, (Source(YFINANCE),), OPEN, SESSIONS)
     assert asked(found) == {}
     assert [(ask.symbols, ask.brings) for ask in found.asks] == [((one.symbol,), {Need.PRICE}) for one in wanted]
+
+
+def test_a_price_that_is_on_its_way_is_not_brought_a_second_time_with_the_bars() -> None:
+    wanted, rules = many(2), Rules(opinions=1)
+    first = plan({Need.PRICE: wanted[:1]}, (Source(YFINANCE),), OPEN, SESSIONS, rules)
+    then = plan({Need.BARS: wanted}, (Source(YFINANCE),), OPEN, SESSIONS, rules, first)
+    assert asked(first) == {"yfinance": ["T000"]}
+    assert [(ask.symbols, ask.brings) for ask in then.asks] == [(("T000",), set()), (("T001",), {Need.PRICE})]
 
 
 def test_a_source_that_is_closed_or_refuses_a_symbol_is_left_out() -> None:
