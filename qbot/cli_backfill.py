@@ -222,7 +222,7 @@ def _askers(rt: Runtime, named: Sequence[str]) -> tuple[Asker, ...]:
     client = client_of(rt.settings)
     return tuple(
         Asker(plan, providers[plan.source],
-              Gate(plan, at_hand.key_of(rt.settings, plan.source), client, rt.engine, rt.wall))
+              Gate(plan, at_hand.access_of(rt.settings, plan.source), client, rt.engine, rt.wall))
         for plan in plans
         if not only or plan.source in only
     )  # fmt: skip

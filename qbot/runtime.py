@@ -53,10 +53,12 @@ class Runtime:
 
     @cached_property
     def feeds(self) -> dict[str, Feed]:
-        """The sources of market data at hand, in the order of asking. Raises ConfigError."""
+        """The sources of market data at hand, in the order of asking. Raises ConfigError or StoreUnavailable."""
         from qbot.market import feeds  # its libraries take a while to load, and few processes ask
 
-        return feeds.connect(self.settings, client_of(self.settings), self.engine, self.wall)
+        found = feeds.connect(self.settings, client_of(self.settings), self.engine, self.wall)
+        feeds.note_access(self.settings, found, self.engine, self.wall())
+        return found
 
     @property
     def tickers(self) -> tuple[str, ...]:

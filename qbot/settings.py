@@ -16,6 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAN_CHANGES: TypeAdapter[dict[str, dict[str, StrictInt | StrictBool | None]]] = TypeAdapter(
     dict[str, dict[str, StrictInt | StrictBool | None]]
 )
+KEYS = (
+    "alpaca_api_key", "alpaca_secret_key", "finnhub_api_key", "twelvedata_api_key", "fmp_api_key",
+    "marketstack_api_key", "xai_api_key",
+)  # fmt: skip
 BETWEEN_URLS = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
@@ -103,6 +107,12 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         """One text with several addresses, as an environment has it, into these."""
         return tuple(BETWEEN_URLS.split(value.strip())) if isinstance(value, str) and value.strip() else value or ()
+
+    @field_validator(*KEYS)
+    @classmethod
+    def _stripped(cls, value: SecretStr) -> SecretStr:
+        """A space or a line's end that was copied with a key is no part of it."""
+        return SecretStr(value.get_secret_value().strip())
 
     @field_validator("market_plans")
     @classmethod

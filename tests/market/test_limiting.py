@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 from sqlalchemy.engine import Engine
 
 from qbot import clock, limits
@@ -21,7 +22,7 @@ from qbot.market.limiting import FOREVER, Closed, Gate, Hold
 from qbot.market.pace import Pace
 from qbot.market.plans import FMP, TWELVEDATA, Limit, Need, Plan, Span, Unit, period
 from qbot.market.provider import Answer, Fault, ProviderError
-from qbot.store import quotas, tables
+from qbot.store import quotas, sources, tables
 from qbot.store.engine import transaction
 from qbot.store.quotas import Claim, Period
 from tests.support.runtime import World
@@ -62,8 +63,8 @@ class Workers:
         self.client, self.engine = client, engine
         self.paused: list[float] = []
 
-    def gate(self, plan: Plan = FAST, key: str = "key") -> Gate:
-        return Gate(plan, key, self.client, self.engine, clock.wall_now, self.paused.append, Pace(self.client, plan))
+    def gate(self, plan: Plan = FAST, access: str = "key") -> Gate:
+        return Gate(plan, access, self.client, self.engine, clock.wall_now, self.paused.append, Pace(self.client, plan))
 
 
 @pytest.fixture
@@ -260,9 +261,53 @@ def test_a_refused_key_closes_it_for_every_worker_until_the_key_is_another(
             workers.gate().call(1, source)
     assert source.asked == 1
     assert workers.gate().hold() == Hold(Fault.AUTH, FOREVER)
-    assert workers.gate(key="another").call(1, Source("prices")) == "prices"
+    assert workers.gate(access="another").call(1, Source("prices")) == "prices"
     stored = " ".join([*redis_client.keys("*"), *redis_client.hgetall(keys.SOURCE_CLOSED)])
     assert "another" not in stored  # a source's key is never written down
+
+
+ALL_KEYS: dict[str, Any] = {
+    "embedded_exchange": False,  # else nobody but it is at hand
+    "alpaca_api_key": SecretStr("a-first-key"), "alpaca_secret_key": SecretStr("a-first-secret"),
+    "marketstack_api_key": SecretStr("a-first-key"), "fmp_api_key": SecretStr("a-first-key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "another_account"),
+    [
+        ("alpaca", {"alpaca_api_key": SecretStr("another-key")}, True),
+        ("alpaca", {"alpaca_secret_key": SecretStr("another-secret")}, False),
+        ("alpaca", {"alpaca_data_feed": "sip"}, False),
+        ("alpaca", {"alpaca_data_url": "http://127.0.0.1:2"}, False),
+        ("marketstack", {"marketstack_api_key": SecretStr("another-key")}, True),
+        ("marketstack", {"marketstack_url": "http://127.0.0.1:2"}, False),
+        ("marketstack", {"market_plans": '{"marketstack": {"per_month": 10000}}'}, False),
+        ("fmp", {"market_plans": '{"fmp": {"bars": true}}'}, False),
+        ("yfinance", {"yfinance_url": "http://127.0.0.1:2"}, False),
+    ],
+    ids=str,
+)
+def test_what_another_key_address_feed_or_plan_met_is_forgotten_of_that_source_alone(
+    world: World, redis_client: redis.Redis, source: str, more: dict[str, Any], another_account: bool
+) -> None:
+    before, used_up = world.another(**ALL_KEYS), Period(source, "month", datetime(2026, 3, 1, tzinfo=UTC))
+    before.feeds[source].gate._close(Hold(Fault.AUTH, FOREVER))
+    names = ("fmp", source) if source != "fmp" else ("marketstack", source)
+    with transaction(world.engine) as connection:
+        sources.refuse(connection, {(name, "AAPL"): "plan" for name in names}, world.wall())
+        quotas.use_up(connection, [Claim(used_up._replace(source=name), 0, 100) for name in names], world.wall())
+
+    assert world.another(**ALL_KEYS).feeds[source].gate.hold() == Hold(Fault.AUTH, FOREVER)
+    assert {row["source"] for row in world.rows(tables.source_refusals)} == set(names)
+
+    assert world.another(**ALL_KEYS | more).feeds[source].gate.hold() is None
+    assert [row["source"] for row in world.rows(tables.source_refusals)] == [names[0]]
+    counted = {row["source"] for row in world.rows(tables.source_quotas)}
+    assert counted == ({names[0]} if another_account else set(names))
+    stored = [*redis_client.keys("*"), *redis_client.hgetall(keys.SOURCE_CLOSED)]
+    shown = f"{stored}{world.rows(tables.source_accesses)}"
+    assert not [one for one in ("first", "another") if one in shown]  # no key is ever written down
 
 
 def test_a_used_up_quota_closes_it_until_the_vendor_s_own_midnight(workers: Workers, world: World) -> None:
