@@ -239,6 +239,8 @@ REPAIR_DAYS = 14  # calendar days in which a pass looks for gaps: the features l
 DATA_TIMEOUT_S = (3.05, 10.0)
 DATA_DEADLINE_S = 20.0
 DATA_BODY_MAX_BYTES = 5_000_000
+DATA_PAGES_MAX = 10  # of one answer: bars are asked for so that they fit into one page
+DATA_PAGES_S = 60.0  # so long the next page of an answer is asked for
 DATA_REDIRECTS_MAX = 2  # within one host, as from a path to the same with a slash
 DATA_STUMBLES_MAX = 2  # requests in a row without a usable answer: then a source is left alone for this time
 
