@@ -211,10 +211,11 @@ class Gate:
         if error.fault is Fault.AUTH:
             self._close(Hold(Fault.AUTH, FOREVER))
         elif error.fault is Fault.QUOTA:
-            renews_at = self._counted.use_up(now)
-            self._close(Hold(Fault.QUOTA, renews_at or now + timedelta(seconds=error.retry_after_s or HOUR_S)))
+            again_at = self._counted.use_up(now)
+            self._close(Hold(Fault.QUOTA, again_at or now + timedelta(seconds=error.retry_after_s or HOUR_S)))
         elif error.fault is Fault.MINUTE_LIMIT:
-            self._close(Hold(Fault.MINUTE_LIMIT, now + timedelta(seconds=_asked_s(error))))
+            hold_s = min(_asked_s(error), limits.DATA_MINUTE_HOLD_MAX_S)
+            self._close(Hold(Fault.MINUTE_LIMIT, now + timedelta(seconds=hold_s)))
 
     def _close(self, hold: Hold) -> None:
         """Open the breaker so long; its own time-out is reckoned from when it opened, which may lie ahead."""
