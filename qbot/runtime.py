@@ -21,6 +21,7 @@ from qbot.settings import Settings, settings
 from qbot.store import universe
 from qbot.store.engine import engine, transaction
 from qbot.store.postgres import PostgresStore
+from qbot.types import ticker
 
 if TYPE_CHECKING:
     from qbot.market.feeds import Feed
@@ -69,7 +70,7 @@ class Runtime:
     @cached_property
     def named_tickers(self) -> tuple[str, ...]:
         """Those of the environment, else the default ones."""
-        named = tuple(part.strip().upper() for part in self.settings.tickers.split(",") if part.strip())
+        named = tuple(dict.fromkeys(ticker(part) for part in self.settings.tickers.split(",") if part.strip()))
         return named[: limits.MAX_TICKERS] or limits.DEFAULT_TICKERS
 
     @property
