@@ -27,7 +27,7 @@ from qbot.market.plans import FREE, Need, in_order
 from qbot.runtime import Runtime
 from qbot.store import bar_history
 from qbot.store.engine import transaction
-from qbot.types import TICKER
+from qbot.types import TICKER, ticker
 
 DAY = "%Y-%m-%d"
 SHOWN = 3  # of the last column: more are counted
@@ -189,7 +189,7 @@ def _symbols(rt: Runtime, named: str) -> tuple[str, ...]:
     """Raises BadParameter for what is no ticker."""
     if not named.strip():
         return rt.tickers
-    found = tuple(dict.fromkeys(part.strip().upper() for part in named.split(",") if part.strip()))
+    found = tuple(dict.fromkeys(ticker(part) for part in named.split(",") if part.strip()))
     wrong = [symbol for symbol in found if not TICKER.fullmatch(symbol)]
     if wrong or not found:
         told = ", ".join(wrong) or named
@@ -222,7 +222,7 @@ def _askers(rt: Runtime, named: Sequence[str]) -> tuple[Asker, ...]:
     client = client_of(rt.settings)
     return tuple(
         Asker(plan, providers[plan.source],
-              Gate(plan, at_hand.key_of(rt.settings, plan.source), client, rt.engine, rt.wall))
+              Gate(plan, at_hand.access_of(rt.settings, plan.source), client, rt.engine, rt.wall))
         for plan in plans
         if not only or plan.source in only
     )  # fmt: skip

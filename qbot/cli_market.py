@@ -224,7 +224,7 @@ def _sources(rt: Runtime, plans: Sequence[Plan], reached: Reached) -> list[Sourc
 def _closed(rt: Runtime, one: Plan) -> str | None:
     from qbot.market.limiting import Gate  # its libraries take a while to load, and other commands need none of them
 
-    held = Gate(one, at_hand.key_of(rt.settings, one.source), client_of(rt.settings), rt.engine, rt.wall).hold()
+    held = Gate(one, at_hand.access_of(rt.settings, one.source), client_of(rt.settings), rt.engine, rt.wall).hold()
     return held.words if held else None
 
 

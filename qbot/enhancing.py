@@ -34,8 +34,7 @@ YEAR = timedelta(days=366)
 TRIED = "days_tried"  # a need, as it were: when a ticker's days were last asked for in vain
 AGAIN, SKEW = timedelta(seconds=limits.ENHANCED_AGAIN_S), timedelta(seconds=limits.CLOCK_SKEW_S)
 NEVER = datetime.min.replace(tzinfo=UTC)
-WORDS = ("sector", "industry")
-RATIOS = tuple(name for name in YahooFundamentals.model_fields if name not in ("market_cap", *WORDS))
+RATIOS = tuple(set(YahooFundamentals.model_fields) - {"market_cap", "sector", "industry"})
 
 
 def enhance(rt: Runtime, tickers: Sequence[str], until_s: float = math.inf) -> None:
@@ -153,6 +152,7 @@ def ticker_of(symbol: str, facts: dict[Kind, Fact | None]) -> YahooTicker:
     days, figures, news = facts[Kind.DAYS], facts[Kind.FUNDAMENTALS], facts[Kind.NEWS]
     history = tuple(_day(symbol, row) for row in (days.body if days else ()))
     told = figures.body if figures else {}
+    ratios: dict[str, Any] = {name: reading.number(told.get(name)) for name in RATIOS}
     known = [fact.known_at for fact in (days, figures, news) if fact is not None]
     return YahooTicker(
         ticker=symbol,
@@ -160,8 +160,9 @@ def ticker_of(symbol: str, facts: dict[Kind, Fact | None]) -> YahooTicker:
         historical_data=history,
         fundamentals=YahooFundamentals(
             market_cap=reading.number(told.get("market_cap_usd")),
-            **{name: told.get(name) for name in WORDS},
-            **{name: reading.number(told.get(name)) for name in RATIOS},
+            sector=told.get("sector"),
+            industry=told.get("industry"),
+            **ratios,
         ),
         news=tuple(_headline(one) for one in (news.body if news else ())),
         data_points=len(history),

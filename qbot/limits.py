@@ -205,6 +205,7 @@ FRESHER_S = 60  # two quotes nearer in time than that are equally fresh
 DATA_TRIES = 3  # of one request to a source, the first counted
 DATA_RETRY_FIRST_S, DATA_RETRY_MAX_S = 0.5, 8.0  # the pause doubles, with jitter; ten tickers still fit into a minute
 DATA_RETRY_AFTER_MAX_S = 65.0  # a minute limit is over after a minute; who asks for more is closed for that time
+DATA_MINUTE_HOLD_MAX_S = 3_600.0  # a minute limit that asks for a month is a mistake, or somebody's in between
 DATA_AT_ONCE = 4  # requests to one source: a pass of 500 tickers one by one would take longer than it may
 BARS_REQUESTS_MAX = 60  # for one request of a plan: where a history is long, the next pass goes on with it
 DATA_SETTLE_EVERY_S = 2.0  # what has come by then is shown, and others are asked for what failed
@@ -244,6 +245,8 @@ REPAIR_DAYS = 14  # calendar days in which a pass looks for gaps: the features l
 DATA_TIMEOUT_S = (3.05, 10.0)
 DATA_DEADLINE_S = 20.0
 DATA_BODY_MAX_BYTES = 5_000_000
+DATA_PAGES_MAX = 10  # of one answer: bars are asked for so that they fit into one page
+DATA_PAGES_S = 60.0  # so long the next page of an answer is asked for
 DATA_REDIRECTS_MAX = 2  # within one host, as from a path to the same with a slash
 DATA_STUMBLES_MAX = 2  # requests in a row without a usable answer: then a source is left alone for this time
 

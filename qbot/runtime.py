@@ -21,6 +21,7 @@ from qbot.settings import Settings, settings
 from qbot.store import universe
 from qbot.store.engine import engine, transaction
 from qbot.store.postgres import PostgresStore
+from qbot.types import ticker
 
 if TYPE_CHECKING:
     from qbot.market.feeds import Feed
@@ -53,10 +54,12 @@ class Runtime:
 
     @cached_property
     def feeds(self) -> dict[str, Feed]:
-        """The sources of market data at hand, in the order of asking. Raises ConfigError."""
+        """The sources of market data at hand, in the order of asking. Raises ConfigError or StoreUnavailable."""
         from qbot.market import feeds  # its libraries take a while to load, and few processes ask
 
-        return feeds.connect(self.settings, client_of(self.settings), self.engine, self.wall)
+        found = feeds.connect(self.settings, client_of(self.settings), self.engine, self.wall)
+        feeds.note_access(self.settings, found, self.engine, self.wall())
+        return found
 
     @property
     def tickers(self) -> tuple[str, ...]:
@@ -67,7 +70,7 @@ class Runtime:
     @cached_property
     def named_tickers(self) -> tuple[str, ...]:
         """Those of the environment, else the default ones."""
-        named = tuple(part.strip().upper() for part in self.settings.tickers.split(",") if part.strip())
+        named = tuple(dict.fromkeys(ticker(part) for part in self.settings.tickers.split(",") if part.strip()))
         return named[: limits.MAX_TICKERS] or limits.DEFAULT_TICKERS
 
     @property

@@ -17,6 +17,10 @@ PLAN_CHANGES: TypeAdapter[dict[str, dict[str, StrictInt | StrictBool | None]]] =
     dict[str, dict[str, StrictInt | StrictBool | None]]
 )
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")  # as both logging and Celery have them
+KEYS = (
+    "alpaca_api_key", "alpaca_secret_key", "finnhub_api_key", "twelvedata_api_key", "fmp_api_key",
+    "marketstack_api_key", "xai_api_key",
+)  # fmt: skip
 BETWEEN_URLS = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
@@ -111,6 +115,12 @@ class Settings(BaseSettings):
         if (level := value.strip().upper()) not in LOG_LEVELS:
             raise ValueError(f"there is no such level; there are {', '.join(LOG_LEVELS)}")
         return level
+
+    @field_validator(*KEYS)
+    @classmethod
+    def _stripped(cls, value: SecretStr) -> SecretStr:
+        """A space or a line's end that was copied with a key is no part of it."""
+        return SecretStr(value.get_secret_value().strip())
 
     @field_validator("market_plans")
     @classmethod

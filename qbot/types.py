@@ -20,6 +20,13 @@ SLOTS = 78  # five-minute bars of a regular session, 09:30 to 16:00 New York
 TICKER = re.compile(r"[A-Z][A-Z0-9.\-]{0,11}")  # as the contract's Ticker; nothing in it can change a URL or a key
 
 
+def ticker(text: str) -> str:
+    """A ticker in the one spelling that QBot knows it by: in capitals, and a class of shares behind a dot, as at the
+    venue. Some write BRK-B; taken for another ticker than BRK.B, it would exclude nothing, and its orders be rejected.
+    """
+    return text.strip().upper().replace("-", ".")
+
+
 class Side(StrEnum):
     BUY = "buy"
     SELL = "sell"

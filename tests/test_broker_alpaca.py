@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,11 +22,16 @@ from qbot import limits, stream
 from qbot.broker import alpaca
 from qbot.broker import alpaca_wire as wire
 from qbot.broker.alpaca import AlpacaBroker
+from qbot.clock import monotonic_s
 from qbot.errors import BrokerError, BrokerRejected, ConfigError, OrderInDoubt
 from qbot.market.alpaca_data import AlpacaData
+from qbot.market.bounded import Bounded
+from qbot.market.provider import Fault, ProviderError
 from qbot.reconciliation import BEGINNING
 from qbot.settings import Settings
 from qbot.types import OrderSpec, OrderType, Side, TimeInForce
+from tests.market.fakes import NOW
+from tests.market.vendor import Request, Said, Vendor, said, vendor
 from tests.support.exchange import KEY, MID_SESSION, SECRET
 from tests.support.runtime import World
 
@@ -94,6 +101,69 @@ def test_an_untouched_client_would_try_again_and_wait_for_ever() -> None:
     assert client._retry > 0
     assert {429, 504} <= set(client._retry_codes)
     assert not hasattr(client._session.request, "keywords")
+
+
+@pytest.fixture
+def source() -> Iterator[Vendor]:
+    with vendor() as found:
+        yield found
+
+
+def data_of(source: Vendor, **bounds: float) -> AlpacaData:
+    found = AlpacaData(StockHistoricalDataClient(KEY, SECRET, raw_data=True, url_override=source.url), DataFeed.IEX)
+    if bounds:
+        found._client._session.mount("http://", Bounded(**bounds))  # type: ignore[arg-type]
+    return found
+
+
+def transient(ask: Callable[[], object]) -> str:
+    with pytest.raises(ProviderError) as raised:
+        ask()
+    assert raised.value.fault is Fault.TRANSIENT
+    return str(raised.value)
+
+
+def test_market_data_that_comes_in_pages_without_end_is_given_up(source: Vendor) -> None:
+    def more(pause_s: float = 0.0) -> Said:
+        token = "more" if len(source.got) < 50 else None  # near enough to no end
+        return said({"bars": {}, "next_page_token": token}, pause_s=pause_s)
+
+    source.answer = lambda _request: more()
+    for _ in range(2):  # each time it is counted anew
+        source.got.clear()
+        assert "AnswerRefused" in transient(lambda: data_of(source).bars(["AAPL"], NOW - timedelta(days=1), NOW))
+        assert len(source.got) == limits.DATA_PAGES_MAX
+    source.answer = lambda _request: more(pause_s=0.2)
+    source.got.clear()
+    transient(lambda: data_of(source, pages_s=0.3).bars(["AAPL"], NOW - timedelta(days=1), NOW))
+    assert len(source.got) == 2
+
+
+def test_pages_are_counted_by_the_thread_that_follows_them(source: Vendor) -> None:
+    data, pages = data_of(source), limits.DATA_PAGES_MAX
+
+    def answer(request: Request) -> Said:
+        number = int(request.query.get("page_token", "0"))
+        return said({"bars": {}, "next_page_token": str(number + 1) if number < pages - 1 else None}, pause_s=0.01)
+
+    source.answer = answer
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(data.bars, ["AAPL"], NOW - timedelta(days=1), NOW) for _ in range(8)]
+    assert [len(one.result()) for one in made] == [0] * 8
+    assert len(source.got) == 8 * pages
+
+
+@pytest.mark.parametrize("answer", [
+    Said(b'{"AAPL": "' + b"x" * 1_000 + b'"}', drip_s=0.02),
+    Said(b"x" * 5_100_000), Said(b"x" * 5_100_000, length=False),
+    Said(gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}), Said(b'{"AAPL": 1}', cut=5), Said(cut=0),
+])  # fmt: skip
+def test_market_data_that_is_too_slow_too_large_packed_or_broken_off_is_none(source: Vendor, answer: Said) -> None:
+    source.says(answer)
+    begin_s = monotonic_s()
+    transient(lambda: data_of(source, deadline_s=0.4).quotes(["AAPL"], NOW))
+    assert monotonic_s() - begin_s < 2
+    assert source.got[0].headers["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize("fault", ["rate_limited", "timeout_after_accept", "server_error"])

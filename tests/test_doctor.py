@@ -34,7 +34,7 @@ from qbot.doctor.environment import problem_of
 from qbot.doctor.finding import Examination, Finding, Group, State, examine
 from qbot.errors import StackError
 from qbot.exchange import wire as exchange_wire
-from qbot.market import feeds, marketstack, plans
+from qbot.market import at_hand, feeds, marketstack, plans
 from qbot.market.limiting import FOREVER, Gate, Hold
 from qbot.market.marketstack import Marketstack
 from qbot.market.provider import Answer, Fault, Provider, ProviderError
@@ -565,7 +565,8 @@ def test_a_source_that_is_held_closed_is_not_asked_and_told_why(here: Here) -> N
     values = here.rt.settings
     with transaction(here.rt.engine) as connection:
         source_store.failed(connection, "finnhub", "auth", "HTTP 401: Invalid API key", here.rt.wall())
-    Gate(plans.FINNHUB, PLANTED, client_of(values), here.rt.engine)._close(Hold(Fault.AUTH, FOREVER))
+    access = at_hand.access_of(values, "finnhub")
+    Gate(plans.FINNHUB, access, client_of(values), here.rt.engine)._close(Hold(Fault.AUTH, FOREVER))
     only("finnhub", "failed", "its key is refused", "it said: HTTP 401: Invalid API key", "QBOT_FINNHUB_API_KEY")
     assert here.sources["finnhub"].asked == 0
 

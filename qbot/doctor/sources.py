@@ -92,8 +92,8 @@ class _Once:
     def __init__(self, rt: Runtime, feed: Feed) -> None:
         self._rt, self._feed = rt, feed
         self._heard: ProviderError | None = None
-        key = at_hand.key_of(rt.settings, feed.plan.source)
-        self._gate = Gate(feed.gate.plan, key, client_of(rt.settings), rt.engine, rt.wall, self._pause)
+        access = at_hand.access_of(rt.settings, feed.plan.source)
+        self._gate = Gate(feed.gate.plan, access, client_of(rt.settings), rt.engine, rt.wall, self._pause)
 
     def ask(self) -> Answer:
         """Raises ProviderError, Closed where it was not asked."""

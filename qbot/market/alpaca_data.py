@@ -23,6 +23,7 @@ from qbot.errors import ConfigError, DataUnavailable
 from qbot.market import bars as bar_frames
 from qbot.market import reading
 from qbot.market.asking import in_batches
+from qbot.market.bounded import bound
 from qbot.market.provider import Answer, Fault, ProviderError
 from qbot.market.reply import Reply, by_status, message_of, reply_of, retry_after_s
 from qbot.settings import Settings
@@ -50,6 +51,7 @@ class AlpacaData:
 
     def __init__(self, client: StockHistoricalDataClient, feed: DataFeed) -> None:
         harden(client)
+        bound(client)
         self._client = client
         self._feed = feed
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from qbot import limits
-from qbot.market.provider import Answer, Fault, ProviderError
+from qbot.market.provider import Answer, Fault, ProviderError, added
 from qbot.types import TICKER, Quote
 
 OF_SYMBOL = frozenset({Fault.UNKNOWN_SYMBOL, Fault.NO_DATA, Fault.PLAN})  # the source is well; another may be had
@@ -23,7 +23,7 @@ def in_batches(
     It ends at an error of the source itself. One without a usable answer may be the batch's own: the next is still
     tried. Raises ProviderError when the source failed before anything came.
     """
-    parts = [Answer({}, {symbol: Fault.UNKNOWN_SYMBOL for symbol in symbols if not TICKER.fullmatch(symbol)})]
+    parts = [Answer({}, {symbol: Fault.UNKNOWN_SYMBOL for symbol in symbols if not TICKER.fullmatch(symbol)}, 0)]
     sound = [symbol for symbol in dict.fromkeys(symbols) if TICKER.fullmatch(symbol)]
     for batch, part in _asked(provider, batches(sound, size), ask, per_symbol):
         parts.append(_whole(batch, part))
@@ -62,7 +62,7 @@ def _joined(symbols: Sequence[str], parts: Sequence[Answer]) -> Answer:
     quotes: dict[str, Quote] = {symbol: quote for part in parts for symbol, quote in part.quotes.items()}
     missing = {symbol: fault for part in parts for symbol, fault in part.missing.items()}
     failed = parts[-1].failed  # one that others came after was its batch's own, and is told of those symbols alone
-    credits = sum(part.credits for part in parts)
+    credits = added(part.credits for part in parts)
     if failed is not None:
         missing |= {symbol: failed.fault for symbol in symbols if symbol not in quotes and symbol not in missing}
         if not quotes:

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from qbot.market.pacing import Rules
 from qbot.market.plans import FREE, Plan, changed, in_order
 from qbot.settings import Settings
+
+
+def fingerprint(*parts: object) -> str:
+    """Short and one-way: what may be stored and shown of a key, and tells it from another."""
+    return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:12]
+
+
+def access_of(settings: Settings, source: str) -> str:
+    """A fingerprint of all that a source is asked with, but its plan: its key and secret, its address, its feed."""
+    more = {
+        "alpaca": (settings.alpaca_secret_key.get_secret_value(), settings.alpaca_data_url, settings.alpaca_data_feed),
+        "finnhub": (settings.finnhub_url,),
+        "twelvedata": (settings.twelvedata_url,),
+        "fmp": (settings.fmp_url,),
+        "marketstack": (settings.marketstack_url,),
+        "yfinance": (settings.yfinance_url,),
+    }
+    return fingerprint(key_of(settings, source), *more[source])
 
 
 def key_of(settings: Settings, source: str) -> str:
@@ -16,7 +36,7 @@ def key_of(settings: Settings, source: str) -> str:
         "fmp": settings.fmp_api_key,
         "marketstack": settings.marketstack_api_key,
     }
-    return held[source].get_secret_value().strip() if source in held else ""
+    return held[source].get_secret_value() if source in held else ""
 
 
 def plans(settings: Settings) -> tuple[Plan, ...]:
@@ -41,6 +61,6 @@ def rules(settings: Settings) -> Rules:
 def _at_hand(settings: Settings, plan: Plan) -> bool:
     if plan.keyless:
         return settings.yfinance
-    if plan.source == "alpaca" and not settings.alpaca_secret_key.get_secret_value().strip():
+    if plan.source == "alpaca" and not settings.alpaca_secret_key.get_secret_value():
         return False
     return bool(key_of(settings, plan.source))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from qbot.market import reading
 from qbot.market.asking import UNREADABLE, batches, unreadable
-from qbot.market.provider import BAR_COLUMNS, ProviderError
+from qbot.market.provider import BAR_COLUMNS, ProviderError, added
 from qbot.types import BAR_MINUTES, TICKER
 
 LENGTH = timedelta(minutes=BAR_MINUTES)
@@ -95,7 +95,7 @@ def gather(
 
 def _after(found: Sequence[pd.DataFrame], spent: int, error: ProviderError) -> ProviderError:
     error.bars = joined([*found, empty() if error.bars is None else error.bars])
-    error.credits += spent
+    error.credits = added([spent, error.credits])
     return error
 
 

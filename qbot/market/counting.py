@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection, Engine
 
+from qbot import limits
 from qbot.market.plans import COUNTED, Limit, Plan, Span, period, periods
 from qbot.store import quotas
 from qbot.store.engine import transaction
 from qbot.store.quotas import Claim, Period
+
+GUARD = timedelta(seconds=limits.RENEWAL_GUARD_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,9 @@ class Counted:
         assert limit is not None
         return [], Refused(limit, period(limit, refused.period.begins_wall).renews_at)
 
-    def settle(self, claims: Sequence[Claim], credits: int, wall: datetime) -> None:
-        """Put what the source counted in the place of what was reserved. 0: it does not say, and that stands."""
-        if credits <= 0:
+    def settle(self, claims: Sequence[Claim], credits: int | None, wall: datetime) -> None:
+        """Put what the source counted in the place of what was reserved. None: it does not say, and that stands."""
+        if credits is None:
             return
         less = [claim._replace(units=claim.units - credits) for claim in claims if credits < claim.units]
         more = [claim._replace(units=credits - claim.units) for claim in claims if credits > claim.units]
@@ -64,13 +67,18 @@ class Counted:
                 quotas.give_back(connection, claims, wall)
 
     def use_up(self, wall: datetime) -> datetime | None:
-        """The source says that its quota is used up: nothing is left, whoever used it. When it is whole again; None
-        where the plan has none. It does not say which: the shortest is likeliest, and the next answer tells.
+        """The source says that its quota is used up: nothing is left, whoever used it. When to ask again; None where
+        the plan has none. It does not say which: the shortest is likeliest, and the next answer tells.
+
+        Just after a renewal it may speak of the period before, by its own clock: that is over soon.
         """
         if not self._limits:
             return None
         limit = self._limits[0]
         found = period(limit, wall)
+        sure_at = found.begins_at + GUARD
+        if wall < sure_at:
+            return sure_at
         with transaction(self._engine) as connection:
             quotas.use_up(connection, [Claim(_key(self._plan, limit, found.begins_at), 0, limit.amount)], wall)
         return found.renews_at

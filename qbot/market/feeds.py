@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import redis
+import structlog
 from sqlalchemy.engine import Engine
 
 from qbot import clock
@@ -18,6 +19,11 @@ from qbot.market.plans import Need, Plan
 from qbot.market.provider import BarProvider, Provider
 from qbot.market.providers import Sources, sources_of
 from qbot.settings import Settings
+from qbot.store import accesses
+from qbot.store.accesses import Access
+from qbot.store.engine import transaction
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,20 @@ def connect(
         name = plan.source
         if name in quotes:
             offered = replace(plan, offers=frozenset(need for need in plan.offers if name in can[need]))
-            gate = Gate(plan, at_hand.key_of(settings, name), client, engine, wall, pause, Pace(client, plan))
+            gate = Gate(plan, at_hand.access_of(settings, name), client, engine, wall, pause, Pace(client, plan))
             feeds[name] = Feed(offered, gate, quotes[name], bars.get(name), fundamentals.get(name), news.get(name))
     return feeds
+
+
+def note_access(settings: Settings, feeds: Mapping[str, Feed], engine: Engine, wall: datetime) -> None:
+    """Forget what a source refused that is asked with another key, address or plan now, and what another key used up:
+    else nobody asks it for a day, or a month. Raises StoreUnavailable.
+    """
+    with transaction(engine) as connection:
+        for name, feed in sorted(feeds.items()):  # in one order: no process waits for another that waits for it
+            key = at_hand.fingerprint(at_hand.key_of(settings, name))
+            offers = sorted(feed.gate.plan.offers)  # a set has another order in each process
+            access = at_hand.fingerprint(feed.gate.fingerprint, offers, feed.gate.plan.symbols_per_call)
+            forgotten = accesses.note(connection, name, Access(key, access), wall)
+            if forgotten:
+                log.info("source_access_changed", source=name, forgotten=forgotten)

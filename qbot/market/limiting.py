@@ -6,7 +6,6 @@ asked.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from qbot import clock, limits
 from qbot.contract import keys
 from qbot.errors import BoardUnavailable
+from qbot.market.at_hand import fingerprint
 from qbot.market.counting import Counted
 from qbot.market.pace import Pace
 from qbot.market.plans import Plan
@@ -32,7 +32,7 @@ from qbot.store.quotas import Claim
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-FOREVER = datetime(9999, 1, 1, tzinfo=UTC)  # until the key changes: then it is another breaker
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC)  # until its access or plan changes: then it is another breaker
 PAUSE = timedelta(seconds=limits.DATA_PAUSE_S)
 HOUR_S = 3_600.0  # where a source without a quota says that it is used up, and no more
 AGAIN = (Fault.TRANSIENT, Fault.MINUTE_LIMIT)
@@ -48,7 +48,7 @@ class Closed(ProviderError):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why a source is not asked, and until when. FOREVER: until its key changes."""
+    """Why a source is not asked, and until when. FOREVER: until its access or plan changes."""
 
     fault: Fault
     until: datetime
@@ -71,13 +71,14 @@ class _Breaker:
 class Gate:
     """Asks one source. One a process and source; threads share it.
 
-    `key`: of the account; a new one forgets what the old one met. Without one: the empty text.
+    `access`: as `at_hand.access_of`; under another one, or another plan, what the old one met is forgotten.
+    `fingerprint`: of both.
     """
 
     def __init__(
         self,
         plan: Plan,
-        key: str,
+        access: str,
         client: redis.Redis,
         engine: Engine,
         wall: Callable[[], datetime] = clock.wall_now,
@@ -88,8 +89,8 @@ class Gate:
         self._client, self._wall, self._pause = client, wall, pause
         self._counted = Counted(plan, engine)
         self._pace = pace or Pace(client, plan, pause)
-        fingerprint = hashlib.sha256(f"{key}\n{plan.name}\n{plan.limits}".encode()).hexdigest()[:12]
-        self._name = f"{keys.SOURCE_BREAKER}:{plan.source}:{fingerprint}"
+        self.fingerprint = fingerprint(access, plan.name, plan.limits)
+        self._name = f"{keys.SOURCE_BREAKER}:{plan.source}:{self.fingerprint}"
         self._local = threading.local()
 
     def call(self, symbols: int, ask: Callable[[], T]) -> T:
@@ -210,10 +211,11 @@ class Gate:
         if error.fault is Fault.AUTH:
             self._close(Hold(Fault.AUTH, FOREVER))
         elif error.fault is Fault.QUOTA:
-            renews_at = self._counted.use_up(now)
-            self._close(Hold(Fault.QUOTA, renews_at or now + timedelta(seconds=error.retry_after_s or HOUR_S)))
+            again_at = self._counted.use_up(now)
+            self._close(Hold(Fault.QUOTA, again_at or now + timedelta(seconds=error.retry_after_s or HOUR_S)))
         elif error.fault is Fault.MINUTE_LIMIT:
-            self._close(Hold(Fault.MINUTE_LIMIT, now + timedelta(seconds=_asked_s(error))))
+            hold_s = min(_asked_s(error), limits.DATA_MINUTE_HOLD_MAX_S)
+            self._close(Hold(Fault.MINUTE_LIMIT, now + timedelta(seconds=hold_s)))
 
     def _close(self, hold: Hold) -> None:
         """Open the breaker so long; its own time-out is reckoned from when it opened, which may lie ahead."""

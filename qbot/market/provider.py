@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -31,14 +31,21 @@ class Fault(StrEnum):
 class ProviderError(DataUnavailable):
     """A source gave nothing at all, or of bars not all. `retry_after_s`: where it said how long to wait; seconds.
 
-    `credits`: what asking cost nevertheless, as in Answer; 0 where no connection came about. `bars`: those that came
-    before it failed, BAR_COLUMNS; None: none. The message is for humans and never holds a key or an address with one.
+    `credits`: what asking cost nevertheless, as in Answer; 0 where no connection came about, None where nobody knows.
+    `bars`: those that came before it failed, BAR_COLUMNS; None: none. The message is for humans and never holds a key
+    or an address with one.
     """
 
     bars: pd.DataFrame | None = None
 
     def __init__(
-        self, provider: str, fault: Fault, message: str, *, retry_after_s: float | None = None, credits: int = 0
+        self,
+        provider: str,
+        fault: Fault,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        credits: int | None = None,
     ) -> None:
         super().__init__(f"{provider}: {message}")
         self.provider = provider
@@ -51,17 +58,28 @@ class ProviderError(DataUnavailable):
 class Answer:
     """What one request for quotes brought. `missing`: why, for each symbol asked for that has no quote.
 
-    `credits`: what it cost of the source's limits, in the source's own unit (calls, credits or symbols). `failed`: the
-    error that ended it early, when some symbols were answered before. `days`: the session of a symbol, where the same
-    answer told of it. `credits_left`: what the source says is left of its shortest limit; None: it does not say.
+    `credits`: what it cost of the source's limits, in the source's own unit (calls, credits or symbols); 0 where nobody
+    was asked, None where that is not known. `failed`: the error that ended it early, when some symbols were answered
+    before. `days`: the session of a symbol, where the same answer told of it. `credits_left`: what the source says is
+    left of its shortest limit; None: it does not say.
     """
 
     quotes: Mapping[str, Quote]
     missing: Mapping[str, Fault] = field(default_factory=dict)
-    credits: int = 0
+    credits: int | None = None
     failed: ProviderError | None = None
     days: Mapping[str, Day] = field(default_factory=dict)
     credits_left: int | None = None
+
+
+def added(costs: Iterable[int | None]) -> int | None:
+    """What several requests cost; None where one of them does not say."""
+    total = 0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
 
 
 class Provider(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qbot import limits, sectors
-from qbot.types import TICKER
+from qbot.types import TICKER, ticker
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def dynamic_tickers(
 
     `held`: also what has an open order.
     """
-    never = {_written(symbol) for symbol in excluded}
+    never = {ticker(symbol) for symbol in excluded}
     ours = sorted(symbol for symbol in set(held) if TICKER.fullmatch(symbol))  # no options, nothing but shares
     why: dict[str, str] = dict.fromkeys(ours, "held, or with an open order")
     left_out: dict[str, str] = {}
@@ -70,11 +70,7 @@ def _named(
     configured: Sequence[str], picks: Sequence[str], preferred_sectors: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
     """Every ticker that something names, with what names it."""
-    yield from ((_written(symbol), "configured") for symbol in configured)
-    yield from ((_written(symbol), "picked by Grok") for symbol in picks)
+    yield from ((ticker(symbol), "configured") for symbol in configured)
+    yield from ((ticker(symbol), "picked by Grok") for symbol in picks)
     wanted = {sector for name in preferred_sectors if (sector := sectors.named(name)) is not None}
     yield from ((symbol, f"of {sector}") for symbol, sector in sorted(sectors.OF_SYMBOL.items()) if sector in wanted)
-
-
-def _written(symbol: str) -> str:
-    return symbol.strip().upper()

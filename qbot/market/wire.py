@@ -21,11 +21,11 @@ from pydantic import SecretStr
 from qbot import limits
 from qbot.clock import monotonic_s
 from qbot.log import SECRET_MIN_CHARS, redact
+from qbot.market.bounded import PLAIN, AnswerRefused, body_of
 from qbot.market.provider import Fault, ProviderError
 from qbot.market.reply import Reply, reply_of
 
 AGENT = "QBot"
-CHUNK_BYTES = 65_536
 LOGGERS = ("urllib3.connectionpool", "urllib3.connection")  # they tell whole paths, with the query
 BROKEN = (requests.RequestException, urllib3.HTTPError, http.client.HTTPException, OSError, ValueError)
 NEVER_SENT = (
@@ -88,7 +88,7 @@ class Wire:
         until_s = monotonic_s() + self._deadline_s
         try:
             return self._ask(path, query, until_s)
-        except _Refused as refused:
+        except AnswerRefused as refused:
             problem, spent = str(refused), credits
         except BROKEN as error:
             problem, spent = type(error).__name__, 0 if _never_sent(error) else credits
@@ -106,45 +106,28 @@ class Wire:
                     return self._reply(response, until_s)
                 target = urljoin(url, response.headers["location"])
             if _origin(target) != _origin(url):
-                raise _Refused("it sends on to another host")
+                raise AnswerRefused("it sends on to another host")
             url, params = target, {}
-        raise _Refused("it sends on without end")
+        raise AnswerRefused("it sends on without end")
 
     def _reply(self, response: requests.Response, until_s: float) -> Reply:
-        told = int(response.headers.get("content-length") or 0)
-        if told > self._body_max_bytes:
-            raise _Refused(f"an answer of {told:,} bytes")
-        text = self._body(response, until_s).decode("utf-8", errors="replace")
+        raw = body_of(response, until_s, self._deadline_s, self._body_max_bytes)
+        text = raw.decode("utf-8", errors="replace")
         blank = forms_of(self._key.secret)
         headers = {name.lower(): redact(value, blank) for name, value in response.headers.items()}
         return reply_of(response.status_code, headers, redact(text, blank))
-
-    def _body(self, response: requests.Response, until_s: float) -> bytes:
-        """All of the body, piece by piece as it comes: a source that drips does not hold the deadline up."""
-        found = bytearray()
-        while piece := response.raw.read1(CHUNK_BYTES, decode_content=True):
-            found += piece
-            if len(found) > self._body_max_bytes:
-                raise _Refused(f"an answer over {self._body_max_bytes:,} bytes")
-            if monotonic_s() > until_s:
-                raise _Refused(f"no whole answer within {self._deadline_s:g} s")
-        return bytes(found)
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
-            session.headers["User-Agent"] = AGENT
+            session.headers.update({"User-Agent": AGENT, "Accept-Encoding": PLAIN})
             session.auth = _as_it_is
             if self._key.header:
                 session.headers[self._key.header] = self._key.prefix + self._key.secret.get_secret_value()
             elif self._key.parameter:
                 session.params = {self._key.parameter: self._key.secret.get_secret_value()}
         return session
-
-
-class _Refused(Exception):
-    """An answer that is not taken. The message holds nothing secret."""
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -668,6 +668,18 @@ source_refusals = sa.Table(
     comment="tickers that a source does not know, or not on this plan: not asked for again for a while",
 )
 
+source_accesses = sa.Table(
+    "source_accesses",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, comment="fingerprint of its key: whose quotas are counted"),
+    sa.Column(
+        "access", sa.Text, nullable=False, comment="of key, secret, address, feed and plan: whose refusals stand"
+    ),
+    sa.Column("since_wall", Time, nullable=False),
+    comment="what each source is asked with, so that a change forgets what was met before it",
+)
+
 source_outcomes = sa.Table(
     "source_outcomes",
     metadata,

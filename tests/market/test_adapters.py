@@ -106,9 +106,9 @@ def test_who_has_no_batches_is_asked_once_a_symbol(make: Callable[[Source], Any]
 def test_nothing_is_asked_for_no_symbol_and_for_none_that_cannot_be_one(name: str) -> None:
     source = Source(reply({}))
     adapter = OVER_HTTP[name](source)
-    assert adapter.quotes([], NOW) == Answer({})
+    assert adapter.quotes([], NOW) == Answer({}, credits=0)
     for symbol in ("A,B", "a", "", "A&token=1", "../A", "A B", "A" * 13, "1A"):
-        assert adapter.quotes([symbol], NOW) == Answer({}, {symbol: UNKNOWN})
+        assert adapter.quotes([symbol], NOW) == Answer({}, {symbol: UNKNOWN}, credits=0)
     assert source.asked == []
 
 

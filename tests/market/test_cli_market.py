@@ -13,6 +13,7 @@ from qbot import cli_market
 from qbot.cli import app
 from qbot.console.installation import Installation
 from qbot.contract.board import client_of
+from qbot.market import at_hand
 from qbot.market.counting import Counted
 from qbot.market.limiting import FOREVER, Gate, Hold
 from qbot.market.plans import FINNHUB, TWELVEDATA
@@ -75,7 +76,8 @@ def test_what_is_used_up_or_closed_is_shown_with_what_that_means(here: World) ->
     counted = Counted(TWELVEDATA, here.engine)
     for _ in range(99):
         counted.reserve(8, now)
-    Gate(FINNHUB, "k", client_of(here.rt.settings), here.engine)._close(Hold(Fault.AUTH, FOREVER))
+    access = at_hand.access_of(here.another(finnhub_api_key=SecretStr("k")).settings, "finnhub")
+    Gate(FINNHUB, access, client_of(here.rt.settings), here.engine)._close(Hold(Fault.AUTH, FOREVER))
     said = told(run("--count", "100"))
     assert "8 of 800 left of the day" in said
     assert "finnhub: its key is refused." in said

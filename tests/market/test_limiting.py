@@ -11,22 +11,28 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 from sqlalchemy.engine import Engine
 
 from qbot import clock, limits
 from qbot.contract import keys
 from qbot.contract.board import client_of
 from qbot.errors import BoardUnavailable, StoreUnavailable
+from qbot.market.fmp import Fmp
 from qbot.market.limiting import FOREVER, Closed, Gate, Hold
 from qbot.market.pace import Pace
 from qbot.market.plans import FMP, TWELVEDATA, Limit, Need, Plan, Span, Unit, period
 from qbot.market.provider import Answer, Fault, ProviderError
-from qbot.store import quotas, tables
+from qbot.market.wire import Key as WireKey
+from qbot.market.wire import Wire
+from qbot.store import quotas, sources, tables
 from qbot.store.engine import transaction
 from qbot.store.quotas import Claim, Period
 from tests.support.runtime import World
+from tests.support.servers import free_port
 
 FAST = Plan("fast", (Limit(4, Span.SECOND, Unit.CALLS, "test"),), 1, frozenset({Need.PRICE}), "note")
+NOON = clock.wall_now().replace(hour=17, minute=0)  # of the same day in New York, and far from a renewal
 FREE_OF_LIMITS = Plan("free", (), 1, frozenset({Need.PRICE}), "note")
 
 
@@ -61,9 +67,10 @@ class Workers:
     def __init__(self, client: redis.Redis, engine: Engine) -> None:
         self.client, self.engine = client, engine
         self.paused: list[float] = []
+        self.wall = clock.wall_now
 
-    def gate(self, plan: Plan = FAST, key: str = "key") -> Gate:
-        return Gate(plan, key, self.client, self.engine, clock.wall_now, self.paused.append, Pace(self.client, plan))
+    def gate(self, plan: Plan = FAST, access: str = "key") -> Gate:
+        return Gate(plan, access, self.client, self.engine, self.wall, self.paused.append, Pace(self.client, plan))
 
 
 @pytest.fixture
@@ -224,6 +231,14 @@ def test_who_wants_to_be_left_alone_for_long_is_not_waited_for(workers: Workers)
     assert 590 < (held.until - clock.wall_now()).total_seconds() <= 600
 
 
+def test_a_minute_limit_that_asks_for_a_month_is_kept_for_an_hour(workers: Workers) -> None:
+    with pytest.raises(ProviderError):
+        workers.gate().call(1, Source(fails(Fault.MINUTE_LIMIT, retry_after_s=32 * 86_400.0)))
+    held = workers.gate().hold()
+    assert held is not None
+    assert 3_590 < (held.until - clock.wall_now()).total_seconds() <= 3_600
+
+
 # --- breakers ---------------------------------------------------------------------------------------------------------
 
 
@@ -260,17 +275,62 @@ def test_a_refused_key_closes_it_for_every_worker_until_the_key_is_another(
             workers.gate().call(1, source)
     assert source.asked == 1
     assert workers.gate().hold() == Hold(Fault.AUTH, FOREVER)
-    assert workers.gate(key="another").call(1, Source("prices")) == "prices"
+    assert workers.gate(access="another").call(1, Source("prices")) == "prices"
     stored = " ".join([*redis_client.keys("*"), *redis_client.hgetall(keys.SOURCE_CLOSED)])
     assert "another" not in stored  # a source's key is never written down
 
 
+ALL_KEYS: dict[str, Any] = {
+    "embedded_exchange": False,  # else nobody but it is at hand
+    "alpaca_api_key": SecretStr("a-first-key"), "alpaca_secret_key": SecretStr("a-first-secret"),
+    "marketstack_api_key": SecretStr("a-first-key"), "fmp_api_key": SecretStr("a-first-key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "another_account"),
+    [
+        ("alpaca", {"alpaca_api_key": SecretStr("another-key")}, True),
+        ("alpaca", {"alpaca_secret_key": SecretStr("another-secret")}, False),
+        ("alpaca", {"alpaca_data_feed": "sip"}, False),
+        ("alpaca", {"alpaca_data_url": "http://127.0.0.1:2"}, False),
+        ("marketstack", {"marketstack_api_key": SecretStr("another-key")}, True),
+        ("marketstack", {"marketstack_url": "http://127.0.0.1:2"}, False),
+        ("marketstack", {"market_plans": '{"marketstack": {"per_month": 10000}}'}, False),
+        ("fmp", {"market_plans": '{"fmp": {"bars": true}}'}, False),
+        ("yfinance", {"yfinance_url": "http://127.0.0.1:2"}, False),
+    ],
+    ids=str,
+)
+def test_what_another_key_address_feed_or_plan_met_is_forgotten_of_that_source_alone(
+    world: World, redis_client: redis.Redis, source: str, more: dict[str, Any], another_account: bool
+) -> None:
+    before, used_up = world.another(**ALL_KEYS), Period(source, "month", datetime(2026, 3, 1, tzinfo=UTC))
+    before.feeds[source].gate._close(Hold(Fault.AUTH, FOREVER))
+    names = ("fmp", source) if source != "fmp" else ("marketstack", source)
+    with transaction(world.engine) as connection:
+        sources.refuse(connection, {(name, "AAPL"): "plan" for name in names}, world.wall())
+        quotas.use_up(connection, [Claim(used_up._replace(source=name), 0, 100) for name in names], world.wall())
+
+    assert world.another(**ALL_KEYS).feeds[source].gate.hold() == Hold(Fault.AUTH, FOREVER)
+    assert {row["source"] for row in world.rows(tables.source_refusals)} == set(names)
+
+    assert world.another(**ALL_KEYS | more).feeds[source].gate.hold() is None
+    assert [row["source"] for row in world.rows(tables.source_refusals)] == [names[0]]
+    counted = {row["source"] for row in world.rows(tables.source_quotas)}
+    assert counted == ({names[0]} if another_account else set(names))
+    stored = [*redis_client.keys("*"), *redis_client.hgetall(keys.SOURCE_CLOSED)]
+    shown = f"{stored}{world.rows(tables.source_accesses)}"
+    assert not [one for one in ("first", "another") if one in shown]  # no key is ever written down
+
+
 def test_a_used_up_quota_closes_it_until_the_vendor_s_own_midnight(workers: Workers, world: World) -> None:
+    workers.wall = lambda: NOON
     source = Source(fails(Fault.QUOTA))
     with pytest.raises(ProviderError):
         workers.gate(FMP).call(1, source)
     held = workers.gate(FMP).hold()
-    assert held == Hold(Fault.QUOTA, period(FMP.limits[1], clock.wall_now()).renews_at)
+    assert held == Hold(Fault.QUOTA, period(FMP.limits[1], NOON).renews_at)
     assert max(row["used"] for row in world.rows(tables.source_quotas)) == 250
     with pytest.raises(Closed):
         workers.gate(FMP).call(1, source)
@@ -289,6 +349,7 @@ def test_it_is_asked_again_once_the_time_is_over(workers: Workers) -> None:
 
 
 def test_after_a_flushall_a_used_up_quota_is_still_known(workers: Workers, redis_client: redis.Redis) -> None:
+    workers.wall = lambda: NOON
     with pytest.raises(ProviderError):
         workers.gate(FMP).call(1, Source(fails(Fault.QUOTA)))
     redis_client.flushall()
@@ -345,6 +406,15 @@ def test_a_failure_counts_what_it_cost_and_one_that_does_not_say_counts_once(wor
         with pytest.raises(ProviderError):
             workers.gate(FMP).call(1, Source(error))
         assert used(workers, FMP) == counted
+
+
+def test_where_no_connection_comes_about_nothing_is_used_up(workers: Workers) -> None:
+    """A name that cannot be resolved is no reason to ask nobody for the rest of the month."""
+    wire = Wire("fmp", f"http://127.0.0.1:{free_port()}", WireKey(SecretStr("key"), header="apikey"))
+    for _ in range(2):
+        with pytest.raises(ProviderError):
+            workers.gate(FMP).call(1, lambda: Fmp(wire).quotes(["AAPL"], clock.wall_now()))
+    assert used(workers, FMP) == 0
 
 
 def test_one_that_is_too_much_is_not_asked_and_one_whose_turn_does_not_come_costs_nothing(workers: Workers) -> None:

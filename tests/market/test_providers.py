@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from qbot.log import secrets_of
 from qbot.market.provider import ProviderError
 from qbot.market.providers import Sources, sources_of
+from qbot.settings import KEYS as KEY_NAMES
 from qbot.settings import Settings
 from qbot.stack import environment
 from tests.market.fakes import NOW
@@ -48,6 +49,14 @@ def test_whoever_has_a_key_is_asked_for_what_its_free_plan_has(tmp_path: Path) -
 def test_a_key_of_spaces_is_none_and_half_of_alpaca_s_is_none(tmp_path: Path) -> None:
     values = {"finnhub_api_key": SecretStr("  "), "alpaca_api_key": SecretStr("K"), "yfinance": False}
     assert sources_of(made(tmp_path, **values)) == Sources()
+
+
+def test_the_space_that_was_copied_with_a_key_is_no_part_of_it(tmp_path: Path) -> None:
+    found = made(tmp_path, **{name: SecretStr(f" {name}\n") for name in KEY_NAMES})
+    assert {name: getattr(found, name).get_secret_value() for name in KEY_NAMES} == {name: name for name in KEY_NAMES}
+    assert set(KEY_NAMES) == {
+        name for name in Settings.model_fields if name.endswith(("_api_key", "alpaca_secret_key"))
+    }
 
 
 EXPECTED = {

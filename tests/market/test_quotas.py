@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy.engine import Engine
 
+from qbot import limits
 from qbot.errors import StoreUnavailable
 from qbot.market import counting
 from qbot.market.counting import Counted
@@ -99,9 +100,9 @@ def test_what_was_not_used_is_given_back_to_the_day_it_was_reserved_in(world: Wo
     assert used(world.engine, DAY) == [0]  # never below nothing
 
 
-@pytest.mark.parametrize(("credits", "stands"), [(0, 8), (3, 3), (8, 8), (11, 11)])
+@pytest.mark.parametrize(("credits", "stands"), [(None, 8), (0, 0), (3, 3), (8, 8), (11, 11)])
 def test_what_the_source_says_that_it_cost_takes_the_place_of_what_was_reserved(
-    world: World, credits: int, stands: int
+    world: World, credits: int | None, stands: int
 ) -> None:
     counted = Counted(TWELVEDATA, world.engine)
     claims, _ = counted.reserve(8, NOON)
@@ -117,6 +118,26 @@ def test_a_source_that_says_it_is_used_up_has_nothing_left_for_anybody(world: Wo
     assert refused is not None
     assert Counted(FMP, world.engine).reserve(1, NOON + timedelta(days=1))[1] is None
     assert Counted(FINNHUB, world.engine).use_up(NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("plan", "begins_at"),
+    [(FMP, datetime(2026, 3, 4, 5, tzinfo=UTC)), (MARKETSTACK, datetime(2026, 3, 1, tzinfo=UTC))],
+    ids=["day", "month"],
+)
+def test_just_after_a_renewal_a_source_that_is_used_up_may_mean_the_time_before_it(
+    world: World, plan: Plan, begins_at: datetime
+) -> None:
+    counted, sure_at = Counted(plan, world.engine), begins_at + timedelta(seconds=limits.RENEWAL_GUARD_S)
+    for after_s in (0, 5, limits.RENEWAL_GUARD_S - 1):
+        assert counted.use_up(begins_at + timedelta(seconds=after_s)) == sure_at
+        assert world.rows(tables.source_quotas) == []
+    renews_at = counted.use_up(sure_at)
+    assert renews_at is not None
+    assert renews_at > sure_at + timedelta(hours=23)
+    refused = counted.reserve(1, sure_at)[1]
+    assert refused is not None
+    assert refused.renews_at == renews_at
 
 
 def test_near_midnight_a_call_takes_from_both_days(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import socket
 import threading
@@ -101,10 +100,22 @@ def test_a_refusal_is_an_answer_for_the_adapter_to_read(source: Vendor) -> None:
     assert reply.text.startswith("Restricted Endpoint")
 
 
-def test_a_packed_answer_is_unpacked(source: Vendor) -> None:
-    packed = gzip.compress(json.dumps({"a": "x" * 100_000}).encode())
-    source.says(Said(packed, headers={"Content-Encoding": "gzip"}))
-    assert len(wire(source).get("/quote", {}).body["a"]) == 100_000
+def test_plain_answers_are_asked_for_and_a_packed_one_is_refused_unread(source: Vendor) -> None:
+    for packing in ("gzip", "DEFLATE", "br", "gzip, gzip"):
+        source.says(Said(gzip.compress(b'{"a": 1}'), headers={"Content-Encoding": packing}))
+        assert "packed" in str(failure(wire(source)))
+    source.says(said({"a": 1}, headers={"Content-Encoding": "Identity"}))
+    assert wire(source).get("/quote", {}).body == {"a": 1}
+    assert {request.headers["accept-encoding"] for request in source.got} == {"identity"}
+
+
+def test_a_packed_answer_that_never_yields_anything_does_not_outlast_the_deadline(source: Vendor) -> None:
+    empty_block = b"\x00\x00\x00\xff\xff"  # of deflate: one after the other unpacks to nothing at all
+    header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"
+    source.says(Said(header + empty_block * 400, headers={"Content-Encoding": "gzip"}, drip_s=0.002))
+    begin_s = monotonic_s()
+    failure(wire(source, timeout_s=(1.0, 5.0), deadline_s=0.4))
+    assert monotonic_s() - begin_s < 2
 
 
 @pytest.mark.parametrize("answer", [
@@ -148,13 +159,8 @@ def test_an_answer_of_more_than_five_megabytes_is_refused(source: Vendor, length
     assert len(wire(source).get("/quote", {}).body) == 4_900_000
 
 
-def test_a_small_answer_that_unpacks_to_a_large_one_is_refused(source: Vendor) -> None:
-    source.says(Said(gzip.compress(b"x" * 10_000_000, 1), headers={"Content-Encoding": "gzip"}))
-    assert "an answer over 5,000,000 bytes" in str(failure(wire(source)))
-
-
 @pytest.mark.parametrize("answer", [
-    Said(cut=0), Said(b'{"c": 100.5, "t": 1764255000}', cut=12), Said(b"x" * 50, headers={"Content-Encoding": "gzip"}),
+    Said(cut=0), Said(b'{"c": 100.5, "t": 1764255000}', cut=12),
     Said(b"{}", headers={"Content-Length": "many"}, length=False),
 ])  # fmt: skip
 def test_a_connection_that_breaks_off_gives_nothing(source: Vendor, answer: Said) -> None:
