@@ -42,12 +42,12 @@ def test_a_live_vendor_tells_the_price_the_time_and_the_day(values: Settings, na
         assert day.volume == (None if name == "finnhub" else true.volume)
 
 
-def test_marketstack_tells_the_last_close_at_the_midnight_of_its_day(values: Settings) -> None:
+def test_marketstack_tells_the_last_close_of_its_session(values: Settings) -> None:
     answer = named(sources_of(values).quotes, "marketstack").quotes([*SYMBOLS, "no ticker"], NOW)
     for symbol, true in TRUTH.items():
         quote = answer.quotes[symbol]
         assert quote.price_usd == Decimal(str(true.previous_close))
-        assert quote.at == datetime(2026, 11, 24, tzinfo=UTC)
+        assert quote.at == datetime(2026, 11, 24, 21, tzinfo=UTC)
     assert answer.missing == {"no ticker": Fault.UNKNOWN_SYMBOL}
 
 
