@@ -24,7 +24,7 @@ from qbot.market import xai
 from qbot.market.provider import Fault
 from qbot.market.xai import Reply, XaiError
 from qbot.runtime import Runtime
-from qbot.settings import Settings
+from qbot.settings import LOOPBACK, Settings
 from qbot.store import bars, state
 from qbot.store import grok as store
 from qbot.store.engine import transaction
@@ -92,7 +92,7 @@ def off(rt: Runtime) -> str | None:
 
 def _stood_in_for(settings: Settings) -> bool:
     """Whether it is a stand-in on this machine that is asked: it knows of no day how it ended."""
-    return settings.fake_providers and urlsplit(settings.xai_url).hostname in xai.LOOPBACK
+    return settings.fake_providers and urlsplit(settings.xai_url).hostname in LOOPBACK
 
 
 def picks(rt: Runtime, tradable: Sequence[str]) -> dict[str, GrokView] | None:

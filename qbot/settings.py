@@ -7,9 +7,9 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, StrictBool, StrictInt, TypeAdapter, field_validator
+from pydantic import Field, SecretStr, StrictBool, StrictInt, TypeAdapter, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +21,18 @@ KEYS = (
     "alpaca_api_key", "alpaca_secret_key", "finnhub_api_key", "twelvedata_api_key", "fmp_api_key",
     "marketstack_api_key", "xai_api_key",
 )  # fmt: skip
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BETWEEN_URLS = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+
+
+def safe_url(url: str) -> bool:
+    """Whether a key may be sent there: encrypted, or within this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK))
 
 
 class Settings(BaseSettings):
@@ -52,11 +63,11 @@ class Settings(BaseSettings):
 
     alpaca_api_key: SecretStr = SecretStr("")
     alpaca_secret_key: SecretStr = SecretStr("")
+    embedded_exchange: bool = Field(default=False, description="True when the broker is QBot's own paper exchange.")
     alpaca_url: str | None = Field(default=None, description="Base of the trading API; set for the paper exchange.")
     alpaca_data_url: str | None = None
     alpaca_data_feed: Literal["iex", "sip"] = "iex"
     allow_live: bool = Field(default=False, description="Live trading needs this, live keys and paper_mode false.")
-    embedded_exchange: bool = Field(default=False, description="True when the broker is QBot's own paper exchange.")
 
     finnhub_api_key: SecretStr = Field(default=SecretStr(""), description="Empty, as of the next three: not asked.")
     finnhub_url: str = "https://finnhub.io/api/v1"
@@ -121,6 +132,17 @@ class Settings(BaseSettings):
     def _stripped(cls, value: SecretStr) -> SecretStr:
         """A space or a line's end that was copied with a key is no part of it."""
         return SecretStr(value.get_secret_value().strip())
+
+    @field_validator(
+        "alpaca_url", "alpaca_data_url", "finnhub_url", "twelvedata_url", "fmp_url", "marketstack_url", "yfinance_url"
+    )
+    @classmethod
+    def _not_in_the_clear(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """The paper exchange may be another container's, and its keys open nothing else."""
+        exchange = str(info.field_name).startswith("alpaca_") and info.data.get("embedded_exchange")
+        if value and not exchange and not safe_url(value):
+            raise ValueError("must begin with https://, since keys and prices go that way, or be on this machine")
+        return value
 
     @field_validator("market_plans")
     @classmethod

@@ -19,7 +19,7 @@ from qbot.errors import ConfigError
 from qbot.market import xai
 from qbot.market.provider import Fault, ProviderError
 from qbot.market.xai import Reply, Xai, XaiError, cost_usd_of, reply_of
-from qbot.settings import Settings
+from qbot.settings import Settings, safe_url
 from qbot.stack import environment
 from tests.support.servers import free_port
 from tests.support.xai import KEY, Grok, answer, grok_listening, pick, recorded, told
@@ -281,7 +281,7 @@ def test_the_key_is_in_no_message_no_log_and_no_traceback(
     ],
 )  # fmt: skip
 def test_a_key_goes_over_encrypted_connections_or_stays_on_the_machine(url: str, safe: bool) -> None:
-    assert xai.safe_url(url) is safe
+    assert safe_url(url) is safe
 
 
 @pytest.mark.parametrize(

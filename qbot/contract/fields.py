@@ -179,7 +179,6 @@ Text = Annotated[str, StringConstraints(max_length=_SENTENCE_MAX, pattern=r"^[^\
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]+$")]
 # What QBot says: too long a sentence is cut, since failing to report an error is worse.
 Sentence = Annotated[str, BeforeValidator(_cut)]
-
 Ticker = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[A-Za-z][A-Za-z0-9.\-]{0,11}$"),

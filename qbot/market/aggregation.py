@@ -76,7 +76,6 @@ class Agreed:
     quote: Quote
     sources: tuple[str, ...]
     basis: Basis
-    age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +197,7 @@ def _join(sound: list[Quote], market: Market) -> tuple[Agreed | None, list[Dropp
         outliers = [
             _drop(quote, Reason.OUTLIER, f"{quote.price_usd} is {words}") for quote in ranked if quote not in group
         ]
-        return _accept(best, group, Basis.MAJORITY, market), outliers
+        return _accept(best, group, Basis.MAJORITY), outliers
     best = _preferred(ranked, market)
     told = ", ".join(f"{quote.source} {quote.price_usd}" for quote in ranked)
     last = _recent(best.symbol, market)
@@ -206,7 +205,7 @@ def _join(sound: list[Quote], market: Market) -> tuple[Agreed | None, list[Dropp
         others = [
             _drop(quote, Reason.OUTLIER, f"{told}; the last was {last.price_usd}") for quote in ranked if quote != best
         ]
-        return _accept(best, [best], Basis.LAST, market), others
+        return _accept(best, [best], Basis.LAST), others
     return None, [_drop(quote, Reason.DISPUTED, told) for quote in ranked]
 
 
@@ -217,7 +216,7 @@ def _alone(quote: Quote, market: Market) -> tuple[Agreed | None, list[Dropped]]:
     if last is not None and not near(quote.price_usd, last.price_usd, band_pct):
         words = f"{quote.price_usd} after {last.price_usd}, and nobody else tells of it"
         return None, [_drop(quote, Reason.JUMP, words)]
-    return _accept(quote, [quote], Basis.ALONE, market), []
+    return _accept(quote, [quote], Basis.ALONE), []
 
 
 def _majority(ranked: Sequence[Quote]) -> list[Quote]:
@@ -259,9 +258,9 @@ def near(one: Decimal, other: Decimal, band_pct: Decimal) -> bool:
     return max(one, other) <= min(one, other) * (1 + band_pct)
 
 
-def _accept(best: Quote, group: Sequence[Quote], basis: Basis, market: Market) -> Agreed:
+def _accept(best: Quote, group: Sequence[Quote], basis: Basis) -> Agreed:
     sources = (best.source, *(quote.source for quote in group if quote.source != best.source))
-    return Agreed(best, sources, basis, max(0.0, (market.now - best.at).total_seconds()))
+    return Agreed(best, sources, basis)
 
 
 def _drop(quote: Quote, reason: Reason, words: str) -> Dropped:

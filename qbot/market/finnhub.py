@@ -35,7 +35,6 @@ class Finnhub:
     """A Provider, FundamentalsProvider and NewsProvider. A credit is a call."""
 
     name = NAME
-    symbols_per_request = 1
 
     def __init__(self, wire: Getter) -> None:
         self._wire = wire

@@ -39,7 +39,6 @@ class Fmp:
     """A Provider and FundamentalsProvider. A credit is a call."""
 
     name = NAME
-    symbols_per_request = 1
 
     def __init__(self, wire: Getter) -> None:
         self._wire = wire

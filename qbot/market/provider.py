@@ -11,6 +11,7 @@ from typing import Protocol
 import pandas as pd
 
 from qbot.errors import DataUnavailable
+from qbot.market.reading import sentence
 from qbot.types import Day, Quote
 
 BAR_COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
@@ -32,8 +33,8 @@ class ProviderError(DataUnavailable):
     """A source gave nothing at all, or of bars not all. `retry_after_s`: where it said how long to wait; seconds.
 
     `credits`: what asking cost nevertheless, as in Answer; 0 where no connection came about, None where nobody knows.
-    `bars`: those that came before it failed, BAR_COLUMNS; None: none. The message is for humans and never holds a key
-    or an address with one.
+    `bars`: those that came before it failed, BAR_COLUMNS; None: none. The message is for humans and never holds a key;
+    of a source's own words it is `reading.sentence`.
     """
 
     bars: pd.DataFrame | None = None
@@ -47,7 +48,7 @@ class ProviderError(DataUnavailable):
         retry_after_s: float | None = None,
         credits: int | None = None,
     ) -> None:
-        super().__init__(f"{provider}: {message}")
+        super().__init__(f"{provider}: {sentence(message)}")
         self.provider = provider
         self.fault = fault
         self.retry_after_s = retry_after_s

@@ -16,8 +16,10 @@ PRICE_MAX_USD = Decimal(10_000_000)  # the contract's own bound; the dearest sha
 NUMBER_MAX = 1e15  # the contract's bound of any number
 FIRST_S, LAST_S = 631_152_000, 4_102_444_800  # 1990 to 2100, in Unix seconds: milliseconds lie beyond it
 TEXT_MAX = 300  # characters
+SENTENCE_MAX = 200  # … of what a source says that an error repeats
 _NUMERAL = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,2})?", re.ASCII)
 _UNSHOWN = re.compile(r"[\x00-\x20\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")  # turns of direction, too
+_LINK = re.compile(r"//|www\.|\w\.\w[\w.-]*/", re.IGNORECASE)  # in a word: with a scheme, or a host and a path
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -102,6 +104,12 @@ def words(value: Any, max_chars: int = TEXT_MAX) -> str | None:
         return None
     shown = _UNSHOWN.sub(" ", value[: 4 * max_chars].encode(errors="replace").decode()).strip()
     return shown[:max_chars] or None
+
+
+def sentence(said: str, max_chars: int = SENTENCE_MAX) -> str:
+    """What somebody else said, fit for an alert, a table and a message to a human: one printable line without links."""
+    shown = "".join(sign if sign.isprintable() else " " for sign in said[: 4 * max_chars])
+    return " ".join("(link)" if _LINK.search(word) else word for word in shown.split())[:max_chars].rstrip()
 
 
 def quote(

@@ -12,7 +12,6 @@ from typing import Any
 from qbot.market import reading
 from qbot.market.provider import Fault, ProviderError
 
-WORDS_MAX = 200  # characters of a source's own message that an error repeats
 WAIT_MAX_S = 32 * 86_400.0  # a month's quota; a longer wait is a mistake
 
 
@@ -79,7 +78,7 @@ def message_of(reply: Reply) -> str:
     texts = [text for text in said if isinstance(text, str)]
     if not texts and reply.body is None and not is_page(reply):
         texts = [reply.text]
-    return reading.words(texts[0], WORDS_MAX) or "" if texts else ""
+    return reading.sentence(texts[0]) if texts else ""
 
 
 def error_of(

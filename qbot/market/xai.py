@@ -22,13 +22,12 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from qbot import clock, limits
 from qbot.errors import ConfigError
 from qbot.market.provider import Fault, ProviderError
-from qbot.settings import Settings
+from qbot.settings import Settings, safe_url
 
 SOURCE = "xai"
 TICKS_A_USD = Decimal(10**10)
 NOTHING = Decimal(0)
 CHUNK_BYTES = 65_536
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Body = Mapping[str, Any]
 
 
@@ -123,16 +122,6 @@ def problem_of(settings: Settings) -> str | None:
     if not safe_url(settings.xai_url):
         return "has an address that is neither https:// nor on this machine (QBOT_XAI_URL)"
     return None
-
-
-def safe_url(url: str) -> bool:
-    """Whether a key may be sent there: encrypted, or within this machine."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK))
 
 
 def reply_of(status: int, headers: Mapping[str, str], raw: bytes) -> Reply:

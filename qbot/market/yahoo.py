@@ -44,7 +44,6 @@ class Yahoo:
     """A BarProvider, FundamentalsProvider and NewsProvider. A credit is a request; one call may take several."""
 
     name = NAME
-    symbols_per_request = 1
 
     def __init__(self, link: Link) -> None:
         self._link = link

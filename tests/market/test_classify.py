@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qbot.market import alpaca_data, finnhub, fmp, marketstack, twelvedata, yahoo
-from qbot.market.provider import Fault
+from qbot.market.provider import Fault, ProviderError
 from qbot.market.reply import Reply
 from tests.market.fakes import SAMPLES, reply, sample
 
@@ -222,3 +224,26 @@ def test_a_refusal_of_one_symbol_is_not_one_of_the_endpoint() -> None:
 def test_a_failing_server_may_work_next_time(source: str, status: int) -> None:
     for body in ("", PAGE, "{", [], "null"):
         assert CLASSIFY[source](reply(body, status)) is TRANSIENT
+
+
+# --- a source's own words --------------------------------------------------------------------------------------------
+
+LINKS = ["https://evil.example/pay?x=1", "www.evil.example", "tg://resolve?domain=x", "evil.example/pay", "HTTPS://X"]
+
+
+@given(
+    text=st.text(max_size=2_000), link=st.sampled_from(LINKS), signs=st.text("\x00\n\r\t\u200b\u202e\ud800", max_size=5)
+)
+def test_of_what_a_source_says_one_printable_line_without_links_is_left(text: str, link: str, signs: str) -> None:
+    for said in (text, f"{link} {text}", f"{text[:50]}{signs} {link}{signs}{text}"):
+        shown = str(ProviderError("vendor", Fault.AUTH, said))
+        assert shown.isprintable()
+        assert len(shown) <= len("vendor: ") + 200
+        assert not [part for part in ("//", "www.", "evil.example/") if part in shown.lower()]
+
+
+@pytest.mark.parametrize(
+    "kept", ["You have used 8.5 of 800 credits, BRK.B 12/31; see the plan", "prix dépassé (é), 1/2"]
+)
+def test_words_without_links_are_told_as_they_are(kept: str) -> None:
+    assert str(ProviderError("vendor", Fault.AUTH, f" {kept}\n")) == f"vendor: {kept}"

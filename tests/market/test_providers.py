@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from qbot.log import secrets_of
 from qbot.market.provider import ProviderError
@@ -57,6 +57,26 @@ def test_the_space_that_was_copied_with_a_key_is_no_part_of_it(tmp_path: Path) -
     assert set(KEY_NAMES) == {
         name for name in Settings.model_fields if name.endswith(("_api_key", "alpaca_secret_key"))
     }
+
+
+URLS = ("alpaca_url", "alpaca_data_url", "yfinance_url", *(f"{name}_url" for name in KEYS))
+
+
+@pytest.mark.parametrize("name", URLS)
+def test_an_address_to_which_keys_would_go_in_the_clear_is_refused(tmp_path: Path, name: str) -> None:
+    for unsafe in ("http://api.example/v1", "http://127.0.0.1.evil.example", "ftp://127.0.0.1", "no address", "//x"):
+        with pytest.raises(ValidationError, match="must begin with https://") as raised:
+            made(tmp_path, **{name: unsafe})
+        assert [error["loc"] for error in raised.value.errors()] == [(name,)]
+    for safe in ("https://api.example/v1", "http://127.0.0.1:6391/x", "http://localhost:1", "http://[::1]:1", ""):
+        assert getattr(made(tmp_path, **{name: safe}), name) == safe
+
+
+def test_the_paper_exchange_may_be_in_another_container_and_nobody_else(tmp_path: Path) -> None:
+    url = "http://exchange:6390"
+    assert made(tmp_path, embedded_exchange=True, alpaca_url=url, alpaca_data_url=url).alpaca_data_url == url
+    with pytest.raises(ValidationError):
+        made(tmp_path, embedded_exchange=True, fmp_url=url)
 
 
 EXPECTED = {
