@@ -47,7 +47,6 @@ class AlpacaData:
 
     source = SOURCE
     name = SOURCE
-    symbols_per_request = SYMBOLS_PER_REQUEST
 
     def __init__(self, client: StockHistoricalDataClient, feed: DataFeed) -> None:
         harden(client)

@@ -55,7 +55,7 @@ def _whole(batch: Sequence[str], part: Answer) -> Answer:
     quotes = {symbol: part.quotes[symbol] for symbol in batch if symbol in part.quotes}
     missing = {symbol: part.missing.get(symbol, Fault.NO_DATA) for symbol in batch if symbol not in quotes}
     days = {symbol: day for symbol, day in part.days.items() if symbol in quotes}
-    return Answer(quotes, missing, part.credits, part.failed, days, part.credits_left)
+    return Answer(quotes, missing, part.credits, part.failed, days)
 
 
 def _joined(symbols: Sequence[str], parts: Sequence[Answer]) -> Answer:
@@ -69,8 +69,7 @@ def _joined(symbols: Sequence[str], parts: Sequence[Answer]) -> Answer:
             failed.credits = credits
             raise failed
     days = {symbol: day for part in parts for symbol, day in part.days.items()}
-    left = [part.credits_left for part in parts if part.credits_left is not None]
-    return Answer(quotes, missing, credits, failed, days, left[-1] if left else None)
+    return Answer(quotes, missing, credits, failed, days)
 
 
 def batches(symbols: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -15,7 +15,7 @@ from qbot.market import reading
 from qbot.market.asking import OF_SYMBOL, in_batches, readable
 from qbot.market.company import Fundamentals, News, newest
 from qbot.market.provider import Answer, Fault, ProviderError
-from qbot.market.reply import Reply, by_status, error_of, whole_header
+from qbot.market.reply import Reply, by_status, error_of
 from qbot.market.wire import Getter
 from qbot.types import Day, Quote
 
@@ -59,13 +59,13 @@ class Finnhub:
     def _quote(self, batch: Sequence[str], received_at: datetime) -> Answer:
         (symbol,) = batch
         reply = self._wire.get("/quote", {"symbol": symbol})
-        fault, left = classify(reply), whole_header(reply, "x-ratelimit-remaining")
+        fault = classify(reply)
         if fault is not None and fault not in OF_SYMBOL:
             raise error_of(NAME, fault, reply)
         found = None if fault else parse_quote(symbol, reply.body, received_at)
         if found is None:
-            return Answer({}, {symbol: fault or Fault.NO_DATA}, credits=1, credits_left=left)
-        return Answer({symbol: found}, credits=1, days={symbol: parse_day(reply.body)}, credits_left=left)
+            return Answer({}, {symbol: fault or Fault.NO_DATA}, credits=1)
+        return Answer({symbol: found}, credits=1, days={symbol: parse_day(reply.body)})
 
     def _sound(self, path: str, query: dict[str, str]) -> Reply:
         reply = self._wire.get(path, query)

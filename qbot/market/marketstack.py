@@ -51,7 +51,6 @@ class Marketstack:
     """A Provider. A credit is a symbol asked for."""
 
     name = NAME
-    symbols_per_request = SYMBOLS_MAX
 
     def __init__(self, wire: Getter) -> None:
         self._wire = wire

@@ -61,8 +61,7 @@ class Answer:
 
     `credits`: what it cost of the source's limits, in the source's own unit (calls, credits or symbols); 0 where nobody
     was asked, None where that is not known. `failed`: the error that ended it early, when some symbols were answered
-    before. `days`: the session of a symbol, where the same answer told of it. `credits_left`: what the source says is
-    left of its shortest limit; None: it does not say.
+    before. `days`: the session of a symbol, where the same answer told of it.
     """
 
     quotes: Mapping[str, Quote]
@@ -70,7 +69,6 @@ class Answer:
     credits: int | None = None
     failed: ProviderError | None = None
     days: Mapping[str, Day] = field(default_factory=dict)
-    credits_left: int | None = None
 
 
 def added(costs: Iterable[int | None]) -> int | None:

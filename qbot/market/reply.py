@@ -121,9 +121,3 @@ def second_of_minute(reply: Reply) -> int | None:
     """Of the source's own clock."""
     date_s = _http_date_s(reply.headers.get("date", ""))
     return None if date_s is None else int(date_s) % 60
-
-
-def whole_header(reply: Reply, name: str) -> int | None:
-    """A header that counts something; None: it is not there."""
-    found = reading.number(reply.headers.get(name))
-    return int(found) if found is not None and found >= 0 else None

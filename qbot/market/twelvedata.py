@@ -18,7 +18,7 @@ from qbot.market import bars as bar_frames
 from qbot.market import reading
 from qbot.market.asking import OF_SYMBOL, in_batches
 from qbot.market.provider import Answer, Fault, ProviderError
-from qbot.market.reply import Reply, by_status, error_of, second_of_minute, whole_header
+from qbot.market.reply import Reply, by_status, error_of, second_of_minute
 from qbot.market.wire import Getter
 from qbot.types import Day, Quote
 
@@ -42,7 +42,6 @@ class TwelveData:
     """A BarProvider. A credit is a symbol asked for."""
 
     name = NAME
-    symbols_per_request = SYMBOLS_MAX
 
     def __init__(self, wire: Getter) -> None:
         self._wire = wire
@@ -62,8 +61,7 @@ class TwelveData:
         faults = {s: fault for s, row in rows.items() if (fault := fault_of(row))}
         missing = {s: faults.get(s, Fault.NO_DATA) for s in batch if s not in quotes}
         failed = _ill(faults, reply, len(batch))
-        left = whole_header(reply, "api-credits-left")
-        return Answer(quotes, missing, len(batch), failed, {s: parse_day(rows[s]) for s in quotes}, left)
+        return Answer(quotes, missing, len(batch), failed, {s: parse_day(rows[s]) for s in quotes})
 
     def _bars(self, batch: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
         query = {

@@ -73,11 +73,11 @@ def twelve_data(bodies: Mapping[str, Any], **headers: str) -> Source:
 
 def test_twelve_data_is_asked_for_eight_symbols_at_a_time_and_a_symbol_is_a_credit() -> None:
     symbols = [f"S{number}" for number in range(20)]
-    source = twelve_data({symbol: twelve_row(symbol) for symbol in symbols}, api_credits_left="3")
+    source = twelve_data({symbol: twelve_row(symbol) for symbol in symbols})
     answer = TwelveData(source).quotes(symbols, NOW)
     assert [len(asked.split(",")) for asked in source.symbols()] == [8, 8, 4]
     assert (set(answer.quotes), answer.missing, answer.failed) == (set(symbols), {}, None)
-    assert (answer.credits, source.cost, answer.credits_left) == (20, 20, 3)
+    assert (answer.credits, source.cost) == (20, 20)
 
 
 def test_marketstack_is_asked_for_a_hundred_symbols_at_a_time_and_each_counts() -> None:
@@ -95,11 +95,10 @@ def test_marketstack_is_asked_for_a_hundred_symbols_at_a_time_and_each_counts() 
 
 @pytest.mark.parametrize(("make", "row"), [(Finnhub, lambda _symbol: finnhub_row()), (Fmp, fmp_row)])
 def test_who_has_no_batches_is_asked_once_a_symbol(make: Callable[[Source], Any], row: Callable[[str], Any]) -> None:
-    source = by_symbol({symbol: reply(row(symbol), x_ratelimit_remaining="7") for symbol in "ABC"})
+    source = by_symbol({symbol: reply(row(symbol)) for symbol in "ABC"})
     answer = make(source).quotes(["A", "B", "A", "C"], NOW)
     assert source.symbols() == ["A", "B", "C"]
     assert (set(answer.quotes), answer.missing, answer.credits) == (set("ABC"), {}, 3)
-    assert answer.credits_left == (7 if make is Finnhub else None)
 
 
 @pytest.mark.parametrize("name", OVER_HTTP)
