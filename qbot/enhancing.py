@@ -6,8 +6,8 @@ Only what the pass over the prices has left over of Yahoo's patience is used for
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -19,18 +19,22 @@ from qbot.market import daily, reading
 from qbot.market.asking import OF_SYMBOL
 from qbot.market.calendar import last_and_before
 from qbot.market.feeds import Feed
-from qbot.market.provider import ProviderError
+from qbot.market.limiting import Closed
+from qbot.market.provider import Fault, ProviderError
 from qbot.market.yahoo import NAME, Yahoo
 from qbot.runtime import Runtime
 from qbot.showing_market import cannot_be_shown
-from qbot.store import companies
+from qbot.store import companies, sources
 from qbot.store.companies import Fact, Kind
 from qbot.store.engine import transaction
+from qbot.store.sources import Got
 
 log = structlog.get_logger(__name__)
 YEAR = timedelta(days=366)
-WORDS = ("sector", "industry")
-RATIOS = tuple(name for name in YahooFundamentals.model_fields if name not in ("market_cap", *WORDS))
+TRIED = "days_tried"  # a need, as it were: when a ticker's days were last asked for in vain
+AGAIN, SKEW = timedelta(seconds=limits.ENHANCED_AGAIN_S), timedelta(seconds=limits.CLOCK_SKEW_S)
+NEVER = datetime.min.replace(tzinfo=UTC)
+RATIOS = tuple(set(YahooFundamentals.model_fields) - {"market_cap", "sector", "industry"})
 
 
 def enhance(rt: Runtime, tickers: Sequence[str], until_s: float = math.inf) -> None:
@@ -41,16 +45,34 @@ def enhance(rt: Runtime, tickers: Sequence[str], until_s: float = math.inf) -> N
     feed = rt.feeds.get(NAME)
     if feed is None or not isinstance(feed.quotes, Yahoo) or feed.gate.hold() is not None:
         return
-    now = rt.market()
+    now, whole = rt.market(), _last_close(rt.market())
     with transaction(rt.engine) as connection:
-        known = companies.facts(connection, Kind.DAYS, tickers)
-    never = datetime.min.replace(tzinfo=now.tzinfo)
-    since = {symbol: known[symbol].known_at if symbol in known else never for symbol in tickers}
-    whole = _last_close(now)
-    due = [symbol for symbol in sorted(tickers, key=lambda one: (since[one], one)) if since[symbol] < whole]
+        known = {symbol: fact.known_at for symbol, fact in companies.facts(connection, Kind.DAYS, tickers).items()}
+        tried = {symbol: one.got_at for symbol, one in sources.got(connection, TRIED, tickers).items()}
+    due = _due(tickers, known, tried, now, whole)
     done, failed = _ask(rt, feed, feed.quotes, due[: limits.ENHANCED_PER_PASS], whole, until_s)
     if done or failed:
         show(rt, tickers, done, failed)
+
+
+def _due(
+    tickers: Sequence[str],
+    known: Mapping[str, datetime],
+    tried: Mapping[str, datetime | None],
+    now: datetime,
+    whole: datetime,
+) -> list[str]:
+    """Those without the days up to `whole`, those first that were longest not asked for.
+
+    `tried`: when one was last asked for in vain. What lies ahead of now was noted by a clock that was set back.
+    """
+
+    def last(at: datetime | None) -> datetime:
+        return at if at is not None and at <= now + SKEW else NEVER
+
+    since = {symbol: (last(known.get(symbol)), last(tried.get(symbol))) for symbol in tickers}
+    due = [symbol for symbol, (had, asked) in since.items() if had < whole and now - asked >= AGAIN]
+    return sorted(due, key=lambda symbol: (max(since[symbol]), symbol))
 
 
 def _last_close(now: datetime) -> datetime:
@@ -68,23 +90,34 @@ def _ask(
     """
     done: list[str] = []
     failed: list[str] = []
+    stumbles = 0
     for symbol in due:
-        if clock.monotonic_s() >= until_s:
+        if clock.monotonic_s() >= until_s or stumbles >= limits.DATA_STUMBLES_MAX:
             break
         try:
-            frame = feed.gate.call(1, lambda: yahoo.days(symbol, (last - YEAR).date(), last.date()))  # noqa: B023 — at once
+            rows = _rows(feed, yahoo, symbol, last)
         except ProviderError as error:
             failed.append(symbol)
             log.info("days_not_had", symbol=symbol, why=str(error))
-            if error.fault not in OF_SYMBOL:
+            if isinstance(error, Closed) or error.fault not in (*OF_SYMBOL, Fault.TRANSIENT):
                 break
-            rows: list[dict[str, Any]] = []
+            stumbles = stumbles + 1 if error.fault is Fault.TRANSIENT else 0
+            with transaction(rt.engine) as connection:  # what is known of it stays
+                sources.note_got(connection, TRIED, {symbol: Got(rt.market())})
         else:
             done.append(symbol)
-            rows = daily.rows_of(frame)
-        with transaction(rt.engine) as connection:
-            companies.note(connection, Kind.DAYS, {symbol: rows}, NAME, rt.market())
+            stumbles = 0
+            with transaction(rt.engine) as connection:
+                companies.note(connection, Kind.DAYS, {symbol: rows}, NAME, rt.market())
     return done, failed
+
+
+def _rows(feed: Feed, yahoo: Yahoo, symbol: str, last: datetime) -> list[dict[str, Any]]:
+    """A year of days with indicators. Raises ProviderError, also where there is none."""
+    rows = daily.rows_of(feed.gate.call(1, lambda: yahoo.days(symbol, (last - YEAR).date(), last.date())))
+    if not rows:
+        raise ProviderError(NAME, Fault.NO_DATA, f"no days of {symbol}")
+    return rows
 
 
 def show(rt: Runtime, tickers: Sequence[str], done: Sequence[str] = (), failed: Sequence[str] = ()) -> None:
@@ -119,6 +152,7 @@ def ticker_of(symbol: str, facts: dict[Kind, Fact | None]) -> YahooTicker:
     days, figures, news = facts[Kind.DAYS], facts[Kind.FUNDAMENTALS], facts[Kind.NEWS]
     history = tuple(_day(symbol, row) for row in (days.body if days else ()))
     told = figures.body if figures else {}
+    ratios: dict[str, Any] = {name: reading.number(told.get(name)) for name in RATIOS}
     known = [fact.known_at for fact in (days, figures, news) if fact is not None]
     return YahooTicker(
         ticker=symbol,
@@ -126,8 +160,9 @@ def ticker_of(symbol: str, facts: dict[Kind, Fact | None]) -> YahooTicker:
         historical_data=history,
         fundamentals=YahooFundamentals(
             market_cap=reading.number(told.get("market_cap_usd")),
-            **{name: told.get(name) for name in WORDS},
-            **{name: reading.number(told.get(name)) for name in RATIOS},
+            sector=told.get("sector"),
+            industry=told.get("industry"),
+            **ratios,
         ),
         news=tuple(_headline(one) for one in (news.body if news else ())),
         data_points=len(history),

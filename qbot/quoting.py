@@ -45,7 +45,7 @@ def latest(rt: Runtime, symbols: Collection[str]) -> dict[str, Quote]:
         fresh = _ask(rt, wanted)
     except DataUnavailable as error:
         fresh, why = {}, error
-    odd = {symbol: found[0] for symbol, quote in fresh.items() if (found := unsound(quote, market))}
+    odd = {symbol: wrong[0] for symbol, quote in fresh.items() if (wrong := unsound(quote, market))}
     unused = set(odd) | {symbol for symbol, reason in doubted.items() if reason not in OF_ITS_TIME}
     # No price of the pass either: what it heard settles nothing, or what the broker tells now is a split, or no number.
     unsettled = {symbol for symbol, reasons in verdicts.items() if _open(reasons)}

@@ -27,6 +27,7 @@ from tests.support.runtime import World
 
 TICKERS = ("AAPL", "MSFT", "SPY", "QQQ", "AMZN", "META", "NOPE")
 UNKNOWN = YahooFailed("YFTickerMissingError", reply(MISSING, 404), 1, limited=False, missing=True)
+BROKEN = YahooFailed("YFException", None, 1, limited=False, missing=False)
 LIMITED = YahooFailed("YFRateLimitError", None, 1, limited=True, missing=False)
 
 
@@ -94,6 +95,63 @@ def test_a_ticker_that_yahoo_does_not_know_costs_no_other(world: World) -> None:
     status = world.told(keys.YFINANCE_STATUS)
     assert (status.success_count, status.error_count) == (4, 1)
     assert not rt.board.read(keys.YFINANCE_ENHANCED.of("AMZN")).present
+
+
+def asked_of(link: FakeLink) -> list[str]:
+    """Each ticker once, in the order of the first time it was asked for; and nothing is asked for any more."""
+    found = list(dict.fromkeys(symbol for symbol, _query in link.asked))
+    link.asked.clear()
+    return found
+
+
+@pytest.mark.parametrize("failure", [BROKEN, UNKNOWN])
+def test_a_ticker_that_always_fails_keeps_no_other_from_being_asked_for(world: World, failure: YahooFailed) -> None:
+    rt, link = asking(world, lambda symbol: failure if symbol == "AAPL" else days(symbol))
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == sorted(TICKERS)[: limits.ENHANCED_PER_PASS]
+    world.market.advance(minutes=5)
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == sorted(TICKERS)[limits.ENHANCED_PER_PASS :]
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == []
+    world.market.advance(seconds=limits.ENHANCED_AGAIN_S)
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == ["AAPL"]
+
+
+def test_a_yahoo_that_fails_for_one_after_another_is_left_alone_and_the_next_pass_begins_with_others(
+    world: World,
+) -> None:
+    rt, link = asking(world, lambda _symbol: BROKEN)
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == ["AAPL", "AMZN"]
+    world.redis.flushall()  # its breaker lets everybody through again
+    rt, link = asking(world, days)
+    enhancing.enhance(rt, TICKERS)
+    assert asked_of(link) == ["AMZN", "META", "MSFT", "NOPE", "QQQ"]  # AMZN met the breaker
+
+
+@pytest.mark.parametrize("failure", [BROKEN, UNKNOWN, days("AAPL", 0)], ids=["broken", "unknown", "no days"])
+def test_a_year_of_days_outlasts_an_answer_without_any(world: World, failure: Any) -> None:
+    answers = [days("AAPL")]
+    rt, link = asking(world, lambda _symbol: answers[-1])
+    enhancing.enhance(rt, ("AAPL",))
+    before = world.told(keys.YFINANCE_ENHANCED.of("AAPL")).historical_data
+    answers.append(failure)
+    world.market.set(MID_SESSION.replace(hour=20, minute=5))
+    enhancing.enhance(rt, ("AAPL",))
+    enhancing.show(rt, ("AAPL",))
+    assert len(link.asked) > 1
+    assert world.told(keys.YFINANCE_ENHANCED.of("AAPL")).historical_data == before
+
+
+def test_days_that_a_clock_noted_that_ran_ahead_are_asked_for_again(world: World) -> None:
+    rt, link = asking(world, days)
+    world.market.advance(days=30)
+    enhancing.enhance(rt, ("AAPL",))
+    world.market.advance(days=-30)
+    enhancing.enhance(rt, ("AAPL",))
+    assert len(link.asked) == 2
 
 
 def test_a_yahoo_that_is_asked_too_often_is_left_alone(world: World) -> None:
