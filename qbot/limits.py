@@ -94,6 +94,7 @@ ORPHANS_KEPT_S = 86_400.0  # wall time: a folder of artifacts that nobody record
 
 # Orders.
 PRICE_COLLAR_PCT = Decimal("0.02")  # a limit further than this from the last quote is a mistake
+BRACKET_GAP_USD = Decimal("0.01")  # the venue takes no stop-loss or take-profit nearer to the price
 FAT_FINGER_PCT = Decimal("0.5")  # of the last price: a sale under it lacks a digit; trading halts long before
 ORDERS_PER_MINUTE_MAX = 160  # what the venue takes beside the cancels: a strategy that wants more has run away
 MAX_ORDER_NOTIONAL_USD = Decimal("250000")  # fat-finger stop above any documented setting

@@ -55,6 +55,7 @@ RULES: tuple[Rule, ...] = (
     Rule(risk_order.price, ENTRIES, ("PRICE_INVALID",)),
     Rule(risk_order.forecast, CYCLE_ENTRY, ("SIGNAL_MISSING", "FORECAST_EXPIRED")),
     Rule(risk_order.collar, ENTRIES, ("PRICE_COLLAR",)),
+    Rule(risk_order.room, CYCLE_ENTRY, ("NO_ROOM_FOR_STOP",)),
     Rule(risk_order.fat_finger, HUMAN_EXIT, ("FAT_FINGER",)),
     Rule(risk_order.excluded, ENTRIES, ("EXCLUDED",)),
     Rule(risk_caps.day_loss, ENTRIES, ("DAY_LOSS",)),

@@ -116,6 +116,15 @@ def collar(case: Case) -> Refusal | None:
     return Refusal("PRICE_COLLAR", "the limit is too far on the costly side of the last price", numbers)
 
 
+def room(case: Case) -> Refusal | None:
+    """how far a cycle's stop-loss and take-profit lie from the last price against BRACKET_GAP_USD"""
+    nearest = min(case.config.stop_loss_pct, case.config.take_profit_pct) * last_price_usd(case)
+    if finite(nearest) and nearest >= limits.BRACKET_GAP_USD:
+        return None
+    numbers = {"distance_usd": str(nearest), "least_usd": str(limits.BRACKET_GAP_USD)}
+    return Refusal("NO_ROOM_FOR_STOP", "the share costs too little for its stop-loss or take-profit", numbers)
+
+
 def fat_finger(case: Case) -> Refusal | None:
     """a human's limit or stop of a sale against FAT_FINGER_PCT of the last price, where one is known
 

@@ -82,8 +82,7 @@ def begin(rt: Runtime, tickers: Sequence[str], now: datetime, trust: tuple[str, 
 
 def _last_closes(connection: Connection, tickers: Sequence[str], now: datetime) -> dict[str, Decimal]:
     """Of the session before the one that began last, by the bars."""
-    found = bars.days(connection, tickers, *last_and_before(now))
-    return {symbol: Decimal(repr(day.previous_close)) for symbol, day in found.items() if day.previous_close}
+    return bars.last_closes(connection, tickers, last_and_before(now)[1])
 
 
 def settle(rt: Runtime, settled: Settled, told: Sequence[Told], bars_told: Sequence[Told] = ()) -> None:

@@ -23,9 +23,9 @@ from sqlalchemy.exc import DBAPIError
 
 from qbot import book_alerts, control, limits, log, reconciliation, showing
 from qbot.broker.alpaca import paper_url
-from qbot.broker.alpaca_wire import UNREADABLE, execution_id, parse_order, parse_time
+from qbot.broker.alpaca_wire import execution_id, parse_order, parse_time
 from qbot.contract.payloads_backend import AlertType, Severity
-from qbot.errors import QBotError, StackError
+from qbot.errors import UNREADABLE, QBotError, StackError
 from qbot.runtime import Runtime, runtime
 from qbot.settings import Settings
 from qbot.store import account, ledger, order_book

@@ -48,6 +48,7 @@ BEFORE = {
     "DAY_LOSS": lambda s: s.amid(account=replace(LOSS_AT_LIMIT, equity_usd=D("95000.01"))),
     "QUOTE_STALE": lambda s: s.amid(quotes={"AAPL": quote(age_s=limits.QUOTE_MAX_AGE_S)}),
     "PRICE_COLLAR": lambda s: s.proposing(order_type=OrderType.LIMIT, limit_price_usd=D(102)),
+    "NO_ROOM_FOR_STOP": lambda s: s.configured(stop_loss_pct=D("0.0001"), take_profit_pct=D("0.0001")),
     "FORECAST_EXPIRED": lambda s: s.proposing(signal=signal(expires_at=NOW + SECOND)),
     "OUTSIDE_TRADING_HOURS": lambda s: s.configured(trading_hours=TradingHours(time(10, 0), time(10, 1))),
     "TARGET_DIVERSIFICATION": lambda s: s.configured(target_diversification=1),
@@ -67,6 +68,7 @@ BEYOND = {
     "DAY_LOSS": lambda s: s.amid(account=LOSS_AT_LIMIT),
     "QUOTE_STALE": lambda s: s.amid(quotes={"AAPL": quote(age_s=limits.QUOTE_MAX_AGE_S + 1)}),
     "PRICE_COLLAR": lambda s: s.proposing(order_type=OrderType.LIMIT, limit_price_usd=D("102.01")),
+    "NO_ROOM_FOR_STOP": lambda s: s.configured(take_profit_pct=D("0.000099")),
     "FORECAST_EXPIRED": lambda s: s.proposing(signal=signal(expires_at=NOW)),
     "OUTSIDE_TRADING_HOURS": lambda s: s.configured(trading_hours=TradingHours(time(9, 0), time(10, 0))),
     "TARGET_DIVERSIFICATION": lambda s: s.configured(target_diversification=1).used(
@@ -478,8 +480,11 @@ def test_the_throttle_counts_this_order_in_and_lets_exits_pass() -> None:
 
 
 def test_a_cent_is_a_price_too() -> None:
-    penny = ENTRY.amid(quotes={"AAPL": quote(price="0.01")}).proposing(price_usd=D("0.01"))
+    penny = ENTRY.by_hand().amid(quotes={"AAPL": quote(price="0.01")}).proposing(price_usd=D("0.01"))
     assert refusal(penny) is None
+    cheap = ENTRY.configured(stop_loss_pct=D("0.05")).amid(quotes={"AAPL": quote(price="0.19")})
+    assert refusal(cheap.proposing(price_usd=D("0.19"))) == "NO_ROOM_FOR_STOP"
+    assert refusal(cheap.by_hand().proposing(price_usd=D("0.19"))) is None, "a human's order has no bracket"
     assert refusal(penny.proposing(order_type=OrderType.LIMIT, limit_price_usd=D("0.01"))) is None
     small = account(equity="0.90", last_equity_usd="0.90", cash_usd="90000", buying_power_usd="90000")
     assert refusal(penny.amid(account=small)) is None

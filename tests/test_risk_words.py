@@ -134,6 +134,11 @@ WORDS: list[tuple[Scene, str, str, dict[str, str]]] = [
         {"limit_usd": "103", "last_usd": "100", "collar_pct": "0.02"},
     ),
     (
+        spoilt("NO_ROOM_FOR_STOP"), "NO_ROOM_FOR_STOP",
+        "the share costs too little for its stop-loss or take-profit",
+        {"distance_usd": "0.00900", "least_usd": "0.01"},
+    ),
+    (
         spoilt("FAT_FINGER", HUMAN_EXIT), "FAT_FINGER",
         "its price is under 50% of the last one; a digit may be missing",
         {"limit_price_usd": "49.99", "last_usd": "100"},

@@ -17,10 +17,10 @@ from alpaca.trading.client import TradingClient
 
 from qbot import limits
 from qbot.broker import alpaca_wire as wire
-from qbot.broker.alpaca_wire import ACTIVITIES_PAGE, ORDERS_PAGE, UNREADABLE, Raw
+from qbot.broker.alpaca_wire import ACTIVITIES_PAGE, ORDERS_PAGE, Raw
 from qbot.broker.pace import Pace
 from qbot.broker.protocol import MarketClock, no_fence
-from qbot.errors import BrokerError, BrokerRejected, ConfigError, OrderInDoubt
+from qbot.errors import UNREADABLE, BrokerError, BrokerRejected, ConfigError, OrderInDoubt
 from qbot.settings import Settings
 from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position, Side
 

@@ -10,13 +10,11 @@ from typing import Any
 
 from alpaca.common.exceptions import APIError
 
-from qbot import errors
 from qbot.broker.protocol import MarketClock
 from qbot.errors import BrokerRejected
 from qbot.types import Account, Activity, BrokerOrder, Fill, OrderSpec, Position, Side
 
 Raw = dict[str, Any]
-UNREADABLE = errors.UNREADABLE
 ORDERS_PAGE = 500
 ACTIVITIES_PAGE = 100
 NO_ORDERS_FLAGS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")

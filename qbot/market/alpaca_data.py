@@ -18,8 +18,7 @@ from alpaca.data.requests import StockBarsRequest, StockSnapshotRequest
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
 from qbot.broker.alpaca import harden
-from qbot.broker.alpaca_wire import UNREADABLE
-from qbot.errors import ConfigError, DataUnavailable
+from qbot.errors import UNREADABLE, ConfigError, DataUnavailable
 from qbot.market import bars as bar_frames
 from qbot.market import reading
 from qbot.market.asking import in_batches

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from qbot import limits
+from qbot.errors import UNREADABLE
 from qbot.market.provider import Answer, Fault, ProviderError, added
 from qbot.types import TICKER, Quote
 
 OF_SYMBOL = frozenset({Fault.UNKNOWN_SYMBOL, Fault.NO_DATA, Fault.PLAN})  # the source is well; another may be had
-UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 T = TypeVar("T")
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from qbot.errors import UNREADABLE
 from qbot.market import reading
-from qbot.market.asking import UNREADABLE, batches, unreadable
+from qbot.market.asking import batches, unreadable
 from qbot.market.provider import BAR_COLUMNS, ProviderError, added
 from qbot.types import BAR_MINUTES, TICKER
 

@@ -97,6 +97,7 @@ IN_ORDER: list[tuple[str, Spoil]] = [
     ("PRICE_INVALID", lambda s: s.proposing(price_usd=D(0))),
     ("SIGNAL_MISSING", lambda s: s.proposing(signal=None)),
     ("PRICE_COLLAR", lambda s: s.proposing(limit_price_usd=D(103), order_type=OrderType.LIMIT)),
+    ("NO_ROOM_FOR_STOP", lambda s: s.configured(stop_loss_pct=D("0.00009"))),
     ("FAT_FINGER", lambda s: s.proposing(limit_price_usd=D("49.99"), order_type=OrderType.LIMIT)),
     ("EXCLUDED", lambda s: s.configured(excluded_tickers=frozenset({"AAPL"}))),
     ("DAY_LOSS", lambda s: s.amid(account=account(last_equity_usd="120000"))),
@@ -139,7 +140,8 @@ HUMANS_EXIT = {
 PROTECTIONS = {"QUANTITY_INVALID", "DIRECTION_INVALID", "LEVELS_INVALID", "NOT_FREE"}
 ENTRIES = set(NAMES) - {"FAT_FINGER", "NOT_HELD", "LEVELS_INVALID", "NOT_FREE"}
 CYCLE_ALONE = {
-    "OUTSIDE_TRADING_HOURS", "SIGNAL_MISSING", "MAX_TRADES_PER_RUN", "ORDER_ON_ITS_WAY", "TARGET_DIVERSIFICATION",
+    "OUTSIDE_TRADING_HOURS", "SIGNAL_MISSING", "NO_ROOM_FOR_STOP", "MAX_TRADES_PER_RUN", "ORDER_ON_ITS_WAY",
+    "TARGET_DIVERSIFICATION",
 }  # fmt: skip
 REFUSED_BY: dict[Whose, tuple[Scene, set[str]]] = {
     Whose.CYCLE_ENTRY: (ENTRY, ENTRIES),
