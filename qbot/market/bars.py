@@ -85,7 +85,8 @@ def gather(
         for batch in batches(sound, size):
             for begin, end in pieces:
                 cost = len(batch) if per_symbol else 1
-                found.append(ask(batch, begin, end))
+                frame = ask(batch, begin, end)
+                found.append(frame[frame["symbol"].isin(batch)])
                 spent += cost
     except ProviderError as error:
         raise _after(found, spent, error) from None

@@ -143,6 +143,11 @@ def test_bars_of_another_time_than_asked_for_are_left_out() -> None:
     assert list(data(client).bars(["A"], HOUR_AGO, NOW)["ts"]) == [HOUR_AGO, NOW - BAR]
 
 
+def test_bars_of_a_ticker_that_nobody_asked_for_are_left_out() -> None:
+    client = Client(lambda _symbols: {"A": [bar(HOUR_AGO)], "ROGUE": [bar(HOUR_AGO)]})
+    assert list(data(client).bars(["A"], HOUR_AGO, NOW)["symbol"]) == ["A"]
+
+
 @pytest.mark.parametrize("spoilt", [
     bar(HOUR_AGO, None), bar(HOUR_AGO, float("inf")), bar(HOUR_AGO, float("nan")), bar(HOUR_AGO, 1e12),
     bar(HOUR_AGO, 0.0), bar(HOUR_AGO, h=1.0), {"t": None}, {}, None,
