@@ -47,11 +47,11 @@ def _connect(on: Engine) -> Connection:
 def _claim(connection: Connection, name: str, sent_at_wall: datetime, now_wall: datetime) -> bool:
     key = zlib.crc32(name.encode()) - 2**31  # crc32 is unsigned, Postgres' integer is not
     try:
+        if _covered(connection, name, sent_at_wall, now_wall):  # before it locks out a newer one
+            return False
         if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(TICKS_CLASS, key))):
             return False
-        last = connection.scalar(sa.select(task_ticks.c.started_at).where(task_ticks.c.name == name))
-        set_back = last is not None and last - now_wall > SKEW  # of the clock: that run tells nothing of now
-        if last is not None and sent_at_wall <= last and not set_back:
+        if _covered(connection, name, sent_at_wall, now_wall):
             return False
         begin = insert(task_ticks).values(name=name, started_at=now_wall)
         connection.execute(begin.on_conflict_do_update(index_elements=["name"], set_={"started_at": now_wall}))
@@ -59,3 +59,10 @@ def _claim(connection: Connection, name: str, sent_at_wall: datetime, now_wall: 
         connection.invalidate()
         raise StoreUnavailable(f"Postgres: {error.orig}") from error
     return True
+
+
+def _covered(connection: Connection, name: str, sent_at_wall: datetime, now_wall: datetime) -> bool:
+    """Whether the last run began after this tick was sent."""
+    last = connection.scalar(sa.select(task_ticks.c.started_at).where(task_ticks.c.name == name))
+    set_back = last is not None and last - now_wall > SKEW  # of the clock: that run tells nothing of now
+    return last is not None and sent_at_wall <= last and not set_back

@@ -42,6 +42,13 @@ def test_a_tick_sent_before_the_last_run_began_is_skipped_and_a_later_one_is_not
     assert claimed(on)
 
 
+def test_a_tick_that_is_covered_locks_no_newer_one_out(on: Engine) -> None:
+    assert claimed(on)
+    with ticks.claim("trade_bot", clock.wall_now() - timedelta(seconds=5), on=on) as old:
+        assert not old
+        assert claimed(on)
+
+
 def test_a_skipped_tick_does_not_count_as_a_run(on: Engine) -> None:
     sent = clock.wall_now()
     with ticks.claim("trade_bot", sent, on=on) as mine:

@@ -167,12 +167,15 @@ def redis_running(folder: Path, port: int | None = None) -> Iterator[RedisServer
         yield server
 
 
+FAST = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")  # nothing of it outlives its test
+
+
 @contextmanager
 def postgres_running(folder: Path, port: int | None = None) -> Iterator[PostgresServer]:
     """A Postgres of its own, ready to use; it does not wait for the disk."""
     port, password = port or free_port(), "test-secret"
     command = postgres.prepare(folder, port, "qbot", password, "qbot")
-    fast = [*command, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+    fast = [*command, *(word for setting in FAST for word in ("-c", f"{setting}=off"))]
     with running(fast, folder.with_suffix(".log"), postgres.STOP_SIGNAL) as process:
         server = PostgresServer(port, "qbot", password, "qbot", process.pid)
 
