@@ -77,6 +77,14 @@ def test_another_command_sees_that_the_one_that_runs_was_started_so(tmp_path: Pa
     assert looked_at(tmp_path).fake_providers is False
 
 
+def test_every_process_can_read_the_settings_that_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment.of_children(fake(tmp_path), None).items():
+        monkeypatch.setenv(name, value)
+    found = Settings(_env_file=None)  # type: ignore[call-arg]
+    assert found.fake_providers
+    assert urlsplit(found.yfinance_url).hostname == YAHOO_HOST
+
+
 def test_then_all_sources_are_at_hand_in_the_replay(tmp_path: Path) -> None:
     assert tuple(plan.source for plan in at_hand.plans(fake(tmp_path))) == ORDER
     assert tuple(plan.source for plan in at_hand.plans(Stack(settings(tmp_path)).settings)) == ("alpaca",)
