@@ -197,6 +197,16 @@ def test_a_price_that_was_accepted_of_the_bars_own_source_alone_tells_nothing_of
     assert keep(world, young).written == written
 
 
+@pytest.mark.parametrize("close", [float("inf"), float("nan"), 0.0, -1.0])
+def test_a_stored_bar_that_is_no_price_keeps_no_other_from_being_written(world: World, close: float) -> None:
+    upsert(world, frame("AAPL", [*walk(11), close]))
+    fresh = frame("AAPL", walk(14))
+    assert keep(world, fresh).doubtful == {}
+    assert closes(world) == walk(14)
+    upsert(world, frame("MSFT", [close]))
+    assert keep(world, frame("MSFT", walk(3), TOMORROW)).written == 3
+
+
 def test_a_fall_of_a_third_or_to_a_quarter_overnight_is_no_split(world: World) -> None:
     old = frame("AAPL", walk(60))
     keep(world, old)

@@ -61,9 +61,6 @@ class Heard:
     others: Sequence[float] = ()
 
 
-NOBODY = Heard()
-
-
 def judge(
     overlap: Overlap, newest_usd: float, heard: Heard, *, of_now: bool, before_usd: float | None = None
 ) -> Judged:

@@ -109,6 +109,7 @@ def _judged(
     first, last = once["ts"].iloc[0].to_pydatetime(), once["ts"].iloc[-1].to_pydatetime()
     stored = bars.closes(connection, symbols, first, last + timedelta(microseconds=1))
     newest, heard = bars.newest(connection, symbols), _heard(connection, symbols, source, now)
+    stored = stored[stored["close"].astype(float).between(0.0, math.inf, inclusive="neither")]  # else it is no price
     both = stored.merge(once[["symbol", "ts", "close"]], on=["symbol", "ts"], suffixes=("_known", "_came"))
     overlaps = {str(symbol): part for symbol, part in both.sort_values("ts").groupby("symbol")}
     for symbol, part in once.groupby("symbol"):
@@ -128,6 +129,7 @@ def _judge(
 ) -> Judged:
     began, close = part["ts"].iloc[-1].to_pydatetime(), float(part["close"].iloc[-1])
     before_usd = newest[1] if newest is not None and newest[0] < part["ts"].iloc[0] else None
+    before_usd = before_usd if before_usd is not None and 0.0 < before_usd < math.inf else None
     overlap = Overlap(np.empty(0), np.empty(0))
     if both is not None and newest is not None:
         to_newest = newest[0] <= both["ts"].iloc[-1].to_pydatetime()

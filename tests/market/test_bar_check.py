@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qbot import limits
-from qbot.market.bar_check import NOBODY, Heard, Judged, Outcome, Overlap, judge, listed
+from qbot.market.bar_check import Heard, Judged, Outcome, Overlap, judge, listed
 
 WALK = 100.0 + np.cumsum(np.sin(np.arange(12)))
 NOW_USD = float(WALK[-1])
+NOBODY = Heard()
 
 
 def judged(known: Any, came: Any, heard: Heard = NOBODY, *, to_newest: bool = True, **more: Any) -> Judged:
