@@ -367,6 +367,14 @@ def test_cancel_all_counts_what_the_venue_took_it_for(world: World) -> None:
     assert (world.rt.broker.cancel_all(), world.resting()) == (0, [])
 
 
+def test_what_the_venue_says_of_cancelling_all_in_another_form_is_a_broker_error() -> None:
+    bodies: list[Answer] = [{"message": "x"}, [{}], [{"status": "gone"}], [None], 1]
+    for body in bodies:
+        broker, _ = broker_of({"/orders": body})
+        with pytest.raises(BrokerError, match="unreadable answer"):
+            broker.cancel_all()
+
+
 def test_closing_positions_goes_on_after_one_that_cannot_be_closed(world: World) -> None:
     for symbol in ("AAPL", "MSFT"):
         world.by_hand(symbol=symbol, qty="1", side="buy")

@@ -153,7 +153,10 @@ class AlpacaBroker:
 
     def cancel_all(self) -> int:
         answers = self._call(lambda: self._client.delete("/orders"), pressing=True)
-        return sum(1 for answer in answers or [] if int(answer["status"]) == 200)
+        try:
+            return sum(1 for answer in answers or [] if int(answer["status"]) == 200)
+        except UNREADABLE as broken:
+            raise BrokerError(f"unreadable answer to the cancelling of all orders: {broken!r}") from broken
 
     def close_all(self, symbols: Sequence[str]) -> None:
         failed: list[BrokerError] = []
